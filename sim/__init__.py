@@ -1,0 +1,50 @@
+"""Thumbscale: a reward-signal mixing simulator.
+
+Read the rooms in this order; each imports only from those above it:
+
+* `sim.config`    settings, with units, ranges and sources
+* `sim.rng`       named random streams
+* `sim.world`     who asks what, and what could be answered
+* `sim.rewards`   what is rewarded, and how it is mixed
+* `sim.training`  policies and how they learn: the core, its plain twin, closed forms
+* `sim.analysis`  what it did: metrics, drift ledger, critical weight
+* `sim.simulate`  from settings to one labelled data set
+* `sim.plots`     from data sets to figures
+
+Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
+C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
+
+Names below load on first use, so that `import sim` stays quick.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "Settings": "sim.config",
+    "Chat": "sim.config",
+    "Scores": "sim.config",
+    "Users": "sim.config",
+    "Memory": "sim.config",
+    "Signals": "sim.config",
+    "Mixture": "sim.config",
+    "Policy": "sim.config",
+    "Training": "sim.config",
+    "InputError": "sim.config",
+    "World": "sim.world.arrays",
+    "prepare": "sim.simulate",
+    "simulate": "sim.simulate",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the room it lives in."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'sim' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,148 @@
+"""The critical weight: how much of the added signal turns the push on a metric around.
+
+Two answers, which agree where the pressure is small. (a) `local_pushes`: from covariances at the reference policy, with
+no training: the first-order direction of the KL-regularised optimum is F^+ g, so signal i pushes the metric by
+grad(metric) . F^+ . g_i. (b) `refine`: from trained policies, by section search on the weight.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from sim import rng
+from sim.training.theory import critical_weight
+from sim.world.arrays import Array, World
+
+RIDGE = 1e-9  # on the Fisher matrix, relative to its mean diagonal, as in training
+
+
+def local_pushes(
+    world: World, signals: Array, probe: World, values: Array, policy: str = "loglinear", resamples: int = 0, seed: int = 0
+) -> tuple[Array, Array]:
+    """Return the push of one unit of each signal on a metric at the reference, [S], and its bootstrap draws, [B, S].
+
+    The bootstrap resamples prompts: those of training and those of the metric, independently, unless both are the same.
+
+    Args:
+        world: the training prompts.
+        signals: [S, P, K].
+        probe: the prompts of the metric.
+        values: [P', K'] of the metric.
+        policy: "loglinear" or "tabular" (where the push is the covariance on the metric's own prompts).
+        resamples: B.
+        seed: of the resampling.
+    """
+    same = world is probe
+    if policy == "tabular" and not same:
+        raise ValueError("a tabular policy needs the signals on the prompts of the metric")
+    counts = _resample(len(world.prompt_prob), resamples, rng.stream(seed, "critical_weight", "train"))
+    probe_counts = counts if same else _resample(len(probe.prompt_prob), resamples, rng.stream(seed, "critical_weight", "probe"))
+    train_weight, probe_weight = _reweigh(counts, world.prompt_prob), _reweigh(probe_counts, probe.prompt_prob)
+    if policy == "tabular":
+        pushes = train_weight @ _covariances(world, signals, values)
+    else:
+        centred = _centre(world, world.features)
+        probs = np.exp(world.log_ref)
+        fisher = np.einsum("pk,pkd,pke->pde", probs, centred, centred, optimize=True)
+        gradient = np.einsum("pk,spk,pkd->psd", probs, signals, centred, optimize=True)
+        slope = np.einsum("pk,pk,pkd->pd", np.exp(probe.log_ref), values, _centre(probe, probe.features), optimize=True)
+        matrix = np.tensordot(train_weight, fisher, axes=1)
+        level = np.trace(matrix, axis1=1, axis2=2)[:, None, None] / matrix.shape[1]
+        direction = np.linalg.solve(
+            matrix + RIDGE * level * np.eye(matrix.shape[1]), np.tensordot(train_weight, gradient, axes=1).swapaxes(1, 2)
+        )
+        pushes = np.einsum("bd,bds->bs", probe_weight @ slope, direction)
+    return pushes[0], pushes[1:]
+
+
+def local_critical_weight(
+    pushes: Array, draws: Array, weights: Array, added: int, renormalize: bool, level: float = 0.9
+) -> tuple[float, float, float]:
+    """Return the critical weight at the reference and its percentile interval; NaN where the signs do not oppose.
+
+    Args:
+        pushes: [S].
+        draws: [B, S] bootstrap draws.
+        weights: [S] base weights.
+        added: row of the added signal.
+        renormalize: whether the others make room.
+        level: of the interval.
+    """
+    centre = float(critical_weight(pushes, weights, added, renormalize))
+    found = critical_weight(draws.T, weights, added, renormalize)
+    if np.isnan(centre) or np.isnan(found).mean() > 1 - level:
+        return centre, float("nan"), float("nan")
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return centre, float(low), float(high)
+
+
+def crossing(weights: npt.ArrayLike, excess: npt.ArrayLike) -> float:
+    """Return the first weight at which `excess` goes from at most 0 to above 0, linearly interpolated; else NaN."""
+    at, value = np.asarray(weights, dtype=float), np.asarray(excess, dtype=float)
+    ups = np.flatnonzero((value[:-1] <= 0) & (value[1:] > 0))
+    if not len(ups):
+        return float("nan")
+    i = ups[0]
+    return float(at[i] - value[i] * (at[i + 1] - at[i]) / (value[i + 1] - value[i]))
+
+
+def refine(
+    excess: Callable[[Array], Array], low: float, high: float, sections: int = 16, tolerance: float = 1e-4
+) -> float:
+    """Return the weight in [low, high] at which `excess` crosses 0 upwards, or NaN if it does not.
+
+    Bisection, but with a whole batch of weights per round, since the core trains them at once.
+
+    Args:
+        excess: weights [W] -> metric of the trained policies minus that of the reference [W].
+        low: lower end.
+        high: upper end.
+        sections: how many parts a round cuts the bracket into.
+        tolerance: width of the last bracket.
+    """
+    while True:
+        grid = np.linspace(low, high, sections + 1)
+        found = excess(grid)
+        centre = crossing(grid, found)
+        if np.isnan(centre) or high - low <= tolerance * sections:
+            return centre
+        i = int(np.searchsorted(grid, centre, side="right")) - 1
+        i = min(max(i, 0), sections - 1)
+        low, high = float(grid[i]), float(grid[i + 1])
+
+
+def mean_interval(values: npt.ArrayLike, seed: int = 0, level: float = 0.9) -> tuple[float, float, float]:
+    """Return the mean over seeds and its bootstrap interval (BCa, scipy), leaving out NaN."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) < 3 or np.ptp(known) == 0:
+        centre = float(known.mean()) if len(known) else float("nan")
+        return centre, float("nan"), float("nan")
+    draw = stats.bootstrap(
+        (known,), np.mean, confidence_level=level, n_resamples=2000, rng=rng.stream(seed, "mean_interval")
+    )
+    return float(known.mean()), float(draw.confidence_interval.low), float(draw.confidence_interval.high)
+
+
+def _resample(prompts: int, resamples: int, random: np.random.Generator) -> Array:
+    """Return how often each prompt is drawn, [1 + B, P]; the first row is the sample itself."""
+    drawn = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    return np.concatenate([np.ones((1, prompts)), drawn])
+
+
+def _reweigh(counts: Array, prompt_prob: Array) -> Array:
+    weight = counts * prompt_prob
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+def _centre(world: World, array: Array) -> Array:
+    return array - np.einsum("pk,pkd->pd", np.exp(world.log_ref), array)[:, None]
+
+
+def _covariances(world: World, signals: Array, values: Array) -> Array:
+    """Return Cov_ref(signal, values | p), [P, S]."""
+    probs = np.exp(world.log_ref)
+    centred = values - (probs * values).sum(axis=1, keepdims=True)
+    return np.einsum("pk,spk,pk->ps", probs, signals, centred, optimize=True)

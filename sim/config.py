@@ -1,0 +1,270 @@
+"""Every setting of a run, with its unit, range and source.
+
+Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Python users build them directly, and
+`problems` reports everything that is wrong with one in a single list. A source that is not a paper says
+"assumption". Nothing here knows of arrays, torch or Hydra.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any
+
+ASSUMPTION = "assumption"
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one line that names the field."""
+
+
+def knob(
+    default: Any,
+    unit: str,
+    source: str = ASSUMPTION,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Return a dataclass field that carries its unit, source and allowed range.
+
+    `low` and `high` are inclusive, `above` is exclusive; `choices` lists the allowed words.
+    """
+    metadata = {"unit": unit, "source": source, "low": low, "high": high, "above": above, "choices": choices}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Users:
+    """How people who use the model feel about its answers (`sim/rewards/signals.py` has the formula)."""
+
+    vulnerable_share: float = knob(0.1, "share of users", low=0, high=1)
+    appetite: float = knob(
+        0.5,
+        "log-odds of a thumbs-up per step challenge -> neutral -> endorse",
+        "assumption; sycophantic answers are rated about 9 % better (Cheng et al., arXiv 2510.01395)",
+        low=0,
+    )
+    vulnerable_boost: float = knob(2.0, "factor on appetite for vulnerable users", low=0)
+    taste_for_help: float = knob(2.0, "log-odds of a thumbs-up per unit of helpfulness", low=0)
+    taste_for_fit: float = knob(2.0, "log-odds of a thumbs-up per unit of personal fit", low=0)
+    taste_for_warmth: float = knob(1.0, "log-odds of a thumbs-up per unit of warmth", low=0)
+
+
+@dataclass
+class Memory:
+    """Memory across conversations: what the model can see of the user, and how the user warms to it."""
+
+    share: float = knob(0.0, "share of users with memory on", low=0, high=1)
+    recall: float = knob(0.8, "probability that memory holds the user's stance", low=0, high=1)
+    rapport: float = knob(
+        0.45,
+        "relative rise of appetite among users whom memory serves",
+        "memory profiles raised agreement by 45 % for one model, not for all (Jain et al., arXiv 2509.12517)",
+        low=0,
+    )
+
+
+@dataclass
+class Signals:
+    """What the graders behind the primary rewards can see."""
+
+    spec_coverage: dict[str, float] = knob(
+        {"task": 0.9, "factual": 0.8, "advice": 0.4, "emotional": 0.1, "doubt": 0.1, "creative": 0.4},
+        "share of a topic's breaches that the spec grader sees; it was built for tasks and facts",
+        low=0,
+        high=1,
+    )
+    verifiable: dict[str, float] = knob(
+        {"task": 1.0, "factual": 0.8, "advice": 0.2, "emotional": 0.0, "doubt": 0.2, "creative": 0.0},
+        "share of a topic's answers that the verifier can check",
+        low=0,
+        high=1,
+    )
+    safety_threshold: float = knob(0.6, "harm at which the safety grader objects to every second answer", low=0)
+    warmth_halo: float = knob(0.2, "helpfulness grade per unit of warmth", low=0)
+    flattery_penalty: float = knob(0.25, "spec grade lost per unit of flattery, on covered topics", low=0)
+    rater_agreement: float = knob(
+        0.12,
+        "log-odds of being preferred per step challenge -> neutral -> endorse",
+        "raters prefer the answer that matches the user's view by up to 6 points (Sharma et al., arXiv 2310.13548)",
+        low=0,
+    )
+
+
+@dataclass
+class Chat:
+    """The synthetic chat world."""
+
+    kind: str = knob("chat", "word", choices=("chat",))
+    prompts: int = knob(200, "prompts per split", low=12)
+    responses: int = knob(16, "candidate responses per prompt", low=2)
+    topic_mix: dict[str, float] = knob(
+        {"task": 0.45, "factual": 0.25, "advice": 0.1, "emotional": 0.03, "doubt": 0.02, "creative": 0.15},
+        "share of training prompts by topic",
+        "assumption; 1.9 % of messages are about relationships and personal reflection (Chatterji et al. 2025)",
+        low=0,
+    )
+    traffic_mix: dict[str, float] = knob(
+        {"task": 0.35, "factual": 0.2, "advice": 0.2, "emotional": 0.08, "doubt": 0.07, "creative": 0.1},
+        "share of what users send by topic",
+        low=0,
+    )
+    freshness: float = knob(0.0, "how far training prompts move from topic_mix to traffic_mix", low=0, high=1)
+    severity: float = knob(
+        4.0,
+        "true quality lost per unit of sycophancy x stakes and per unit of harm",
+        "assumption: endorsing a wholly wrong stance at full stakes is as bad as a perfect answer is good",
+        low=0,
+    )
+    topic_traits: bool = knob(False, "true: the policy can endorse on each personal topic separately")
+    knowledge_noise: float = knob(1.0, "logits of noise in what the policy knows of an answer's accuracy", low=0)
+
+
+@dataclass
+class Scores:
+    """A world read from a table of scored responses (long form: one row per prompt and response)."""
+
+    kind: str = knob("scores", "word", choices=("scores",))
+    path: str = knob("", "file: .csv, .parquet, .jsonl")
+    prompt: str = knob("prompt_id", "column that names the prompt")
+    response: str = knob("response_id", "column that names the response")
+    signals: dict[str, str] = knob({}, "reward signal: column ('-column' for its negative)")
+    attributes: dict[str, str] = knob({}, "attribute: column")
+    reference_prob: str = knob("", "column with the reference probability; empty: uniform")
+    prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
+    resample: bool = knob(False, "true: each seed is one bootstrap draw of the prompts")
+
+
+@dataclass
+class Mixture:
+    """How the signals are weighed."""
+
+    weights: dict[str, float] = knob(
+        {
+            "correctness": 0.3,
+            "helpfulness": 0.2,
+            "model_spec": 0.2,
+            "safety": 0.15,
+            "preference": 0.15,
+            "thumbs_up": 0.0,
+        },
+        "weight of each signal",
+        low=0,
+    )
+    added: str = knob("thumbs_up", "the signal whose addition is studied; the others are the primary group")
+    renormalize: bool = knob(True, "true: adding w scales the others by 1 - w; false: w comes on top")
+    scale: str = knob(
+        "none", "word; std divides each signal by its spread under the reference", choices=("none", "std")
+    )
+
+
+@dataclass
+class Policy:
+    """What is trained."""
+
+    kind: str = knob("loglinear", "word", choices=("loglinear", "tabular"))
+    finetune_sharpness: float = knob(2.0, "log-odds per unit of writers' score in the ideal answers", low=0)
+    finetune_ridge: float = knob(0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0)
+
+
+@dataclass
+class Training:
+    """How it is trained."""
+
+    estimator: str = knob("natural", "word", choices=("exact", "natural"))
+    optimizer: str = knob("sgd", "word", choices=("sgd", "adam"))
+    learning_rate: float = knob(1.0, "step size", above=0)
+    steps: int = knob(100, "updates", low=1)
+    record_every: int = knob(2, "updates between two recorded steps", low=1)
+    ledger: bool = knob(True, "true: attribute each recorded change to its causes")
+    dtype: str = knob("float64", "word", choices=("float32", "float64"))
+    chunk: int = knob(64, "runs trained at once, so that they stay in cache", low=1)
+
+
+@dataclass
+class Settings:
+    """One run."""
+
+    seed: int = knob(0, "number of the random world", low=0)
+    kl_coef: float = knob(0.05, "reward per nat of KL(policy || reference)", above=0)
+    metric: str = knob("", "metric whose drift is attributed; empty: sycophancy/rate, or the first attribute")
+    world: Any = field(default_factory=Chat)
+    users: Users = field(default_factory=Users)
+    memory: Memory = field(default_factory=Memory)
+    signals: Signals = field(default_factory=Signals)
+    mixture: Mixture = field(default_factory=Mixture)
+    policy: Policy = field(default_factory=Policy)
+    training: Training = field(default_factory=Training)
+
+
+def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Yield (dotted name, field, value) for every leaf setting below `settings`."""
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        name = f"{prefix}{item.name}"
+        if is_dataclass(value):
+            yield from walk(value, f"{name}.")
+        else:
+            yield name, item, value
+
+
+def problems(settings: Settings) -> list[str]:
+    """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
+    found = []
+    for name, item, value in walk(settings):
+        entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
+        for label, entry in entries.items():
+            complaint = _complaint(entry, item.metadata)
+            if complaint:
+                found.append(f"{label} = {entry}: {complaint}")
+    return found + _cross_checks(settings)
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings, or raise `InputError` with every problem, a line each."""
+    found = problems(settings)
+    if found:
+        raise InputError("\n".join(found))
+    return settings
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> str:
+    """Return 'unknown KIND NAME' with the nearest known name, for error messages."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return f"unknown {kind} '{name}'; {hint}"
+
+
+def _complaint(value: Any, limits: Any) -> str:
+    if limits.get("choices") and value not in limits["choices"]:
+        return f"must be one of {', '.join(limits['choices'])}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        bounded = any(limits.get(key) is not None for key in ("low", "high", "above"))
+        return "must be a number" if bounded else ""
+    if not math.isfinite(value):
+        return "must be a finite number"
+    if limits.get("low") is not None and value < limits["low"]:
+        return f"must be >= {limits['low']}"
+    if limits.get("above") is not None and value <= limits["above"]:
+        return f"must be > {limits['above']}"
+    if limits.get("high") is not None and value > limits["high"]:
+        return f"must be <= {limits['high']}"
+    return ""
+
+
+def _cross_checks(settings: Settings) -> list[str]:
+    found = []
+    mixture, training = settings.mixture, settings.training
+    if mixture.added not in mixture.weights:
+        found.append(f"mixture.added: {unknown_name('signal', mixture.added, list(mixture.weights))}")
+    elif mixture.renormalize and mixture.weights[mixture.added] > 1:
+        found.append(f"mixture.weights.{mixture.added} = {mixture.weights[mixture.added]}: must be <= 1 to renormalize")
+    if training.estimator == "natural" and training.optimizer == "adam":
+        found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
+    if isinstance(settings.world, Scores) and not settings.world.path:
+        found.append("world.path: needs the path of a score table")
+    return found

@@ -1,0 +1,119 @@
+"""Closed forms: what training must come to, computed without training.
+
+`kl_coef` is the coefficient of the KL penalty; papers write beta for it or for its inverse.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from sim.world.arrays import Array, normalize_log
+
+
+def tilt(log_ref: Array, reward: Array, kl_coef: float) -> Array:
+    """Return log pi* [P, K], the maximiser of E[reward] - kl_coef KL(pi || ref):  log_ref + reward / kl_coef - log Z.
+
+    (Ziebart et al. 2008; Korbak et al. 2022, arXiv 2205.11275.)
+
+    Args:
+        log_ref: [P, K].
+        reward: [P, K].
+        kl_coef: above 0.
+    """
+    return normalize_log(log_ref + reward / kl_coef)
+
+
+def mixing_law(ref_prob: float, gaps: Array, weights: Array, kl_coef: float) -> Array:
+    """Return the optimal probability of a class of responses whose signals differ from the rest by `gaps`.
+
+        logit P = logit p0 + (1 / kl_coef) sum_k w_k gap_k
+
+    Args:
+        ref_prob: p0, in (0, 1).
+        gaps: [S] mean signal inside the class minus outside (signals constant on each side).
+        weights: [S] or [S, R] effective weights.
+        kl_coef: above 0.
+    """
+    return np.asarray(expit(logit(ref_prob) + np.tensordot(gaps, weights, axes=1) / kl_coef))
+
+
+def critical_weight(pushes: Array, weights: Array, added: int, renormalize: bool = True) -> Array:
+    """Return the weight of the added signal at which the pushes on a metric cancel.
+
+    With the others diluted:  (1 - w) A + w B = 0  so  w = A / (A - B);  on top:  w = -A / B.  Here A is the primary
+    group's push at its base weights and B that of one unit of the added signal. NaN where A and B do not oppose each
+    other: there is then no weight at which the sign changes.
+
+    Args:
+        pushes: [S, ...] push of one unit of each signal on the metric (a covariance, or a gap).
+        weights: [S] base weights; the added signal's own entry is ignored.
+        added: row of the added signal.
+        renormalize: whether the others make room for it.
+    """
+    base = np.array(weights, dtype=float)
+    base[added] = 0.0
+    if renormalize:
+        base = base / base.sum()
+    primary, extra = np.tensordot(base, pushes, axes=1), pushes[added]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = primary / (primary - extra) if renormalize else -primary / extra
+    return np.where(primary * extra < 0, found, np.nan)
+
+
+def best_of_n(log_ref: Array, reward: Array, n: int) -> Array:
+    """Return log-probabilities [P, K] of the best of n draws from the reference, ties split in proportion to it.
+
+    With F(v) the reference probability of a reward of at most v, a reward level v is best with probability
+    F(v)^n - F(v-)^n, shared by the responses at that level. Exact; `log n - (n - 1)/n` only bounds its KL from above.
+
+    Args:
+        log_ref: [P, K].
+        reward: [P, K].
+        n: draws, at least 1.
+    """
+    ref = np.exp(log_ref)
+    not_above = reward[:, None, :] <= reward[:, :, None]  # [P, k, j]: r_j <= r_k
+    tied = reward[:, None, :] == reward[:, :, None]
+    at_most = np.einsum("pkj,pj->pk", not_above, ref)
+    level = np.einsum("pkj,pj->pk", tied, ref)
+    below = np.maximum(at_most - level, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(ref) - np.log(level) + np.log(np.minimum(at_most, 1.0) ** n - below**n))
+
+
+def kl_divergence(log_policy: Array, log_ref: Array) -> Array:
+    """Return KL(policy || ref) of each prompt, [P], in nats; 0 log 0 counts as 0."""
+    probs = np.exp(log_policy)
+    with np.errstate(invalid="ignore"):
+        return np.where(probs > 0, probs * (log_policy - log_ref), 0.0).sum(axis=1)
+
+
+def tilt_shift(log_ref: Array, reward: Array, values: Array, kl_coef: float) -> Array:
+    """Return E_pi*[values] - E_ref[values] of each prompt, [P], as a covariance under the reference.
+
+        Cov_ref(values, exp(reward / kl_coef)) / E_ref[exp(reward / kl_coef)]
+
+    (Shapira, Benade & Procaccia, arXiv 2602.01002, Theorem 1.) Its slope in 1/kl_coef at 0 is Cov_ref(values, reward).
+    """
+    ref = np.exp(log_ref)
+    scaled = reward / kl_coef
+    tilted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    mean = (ref * tilted).sum(axis=1)
+    centred = values - (ref * values).sum(axis=1, keepdims=True)
+    return (ref * centred * tilted).sum(axis=1) / mean
+
+
+def two_action_flow(ref_prob: float, gap: float, times: npt.ArrayLike) -> Array:
+    """Return P(first action) [T] after gradient flow on two logits, for times in units of 1 / learning rate.
+
+    With u = logit P the flow of E[reward] is  u' = gap / (1 + cosh u),  so  u + sinh u = u0 + sinh u0 + gap t.
+    """
+    start = float(logit(ref_prob))
+
+    def solve(time: float) -> float:
+        target = start + np.sinh(start) + gap * time
+        bound = abs(target) + abs(start) + 1
+        return float(brentq(lambda u: u + np.sinh(u) - target, -bound, bound, xtol=1e-14))
+
+    return expit(np.array([solve(float(time)) for time in np.atleast_1d(np.asarray(times, dtype=float))]))
