@@ -1,0 +1,1 @@
+"""Commands; the only place that prints. Each file opens with its question."""

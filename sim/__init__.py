@@ -8,7 +8,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.rewards`   what is rewarded, and how it is mixed
 * `sim.training`  policies and how they learn: the core, its plain twin, closed forms
 * `sim.analysis`  what it did: metrics, drift ledger, critical weight
-* `sim.simulate`  from settings to one labelled data set
+* `sim.pipeline`  from settings to one labelled data set
 * `sim.plots`     from data sets to figures
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
@@ -32,8 +32,8 @@ _PUBLIC = {
     "Training": "sim.config",
     "InputError": "sim.config",
     "World": "sim.world.arrays",
-    "prepare": "sim.simulate",
-    "simulate": "sim.simulate",
+    "prepare": "sim.pipeline",
+    "simulate": "sim.pipeline",
 }
 __all__ = sorted(_PUBLIC)
 

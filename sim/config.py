@@ -8,7 +8,7 @@ Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Pyth
 import difflib
 import math
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 ASSUMPTION = "assumption"
@@ -51,7 +51,7 @@ class Users:
     vulnerable_boost: float = knob(2.0, "factor on appetite for vulnerable users", low=0)
     taste_for_help: float = knob(2.0, "log-odds of a thumbs-up per unit of helpfulness", low=0)
     taste_for_fit: float = knob(2.0, "log-odds of a thumbs-up per unit of personal fit", low=0)
-    taste_for_warmth: float = knob(1.0, "log-odds of a thumbs-up per unit of warmth", low=0)
+    taste_for_warmth: float = knob(0.5, "log-odds of a thumbs-up per unit of warmth", low=0)
 
 
 @dataclass
@@ -230,6 +230,15 @@ def check(settings: Settings) -> Settings:
     if found:
         raise InputError("\n".join(found))
     return settings
+
+
+def with_value(settings: Any, key: str, value: Any) -> Any:
+    """Return a copy of the settings with one dotted key changed."""
+    head, _, rest = key.partition(".")
+    if isinstance(settings, dict):
+        return settings | {key: value}
+    inner = with_value(getattr(settings, head), rest, value) if rest else value
+    return replace(settings, **{head: inner})
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> str:

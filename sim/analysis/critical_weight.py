@@ -1,25 +1,32 @@
 """The critical weight: how much of the added signal turns the push on a metric around.
 
-Two answers, which agree where the pressure is small. (a) `local_pushes`: from covariances at the reference policy, with
-no training: the first-order direction of the KL-regularised optimum is F^+ g, so signal i pushes the metric by
-grad(metric) . F^+ . g_i. (b) `refine`: from trained policies, by section search on the weight.
+Two answers, which agree where the pressure is small:
+
+(a) `local_pushes`, from covariances at the reference policy, with no training. The first-order direction of the
+    KL-regularised optimum is F^+ g, so signal i pushes the metric by grad(metric) . F^+ . g_i; where the pushes cancel
+    is in `sim/training/theory.py`.
+(b) `refine`, from trained policies, by section search on the weight.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from sim import rng
-from sim.training.theory import critical_weight
 from sim.world.arrays import Array, World
 
 RIDGE = 1e-9  # on the Fisher matrix, relative to its mean diagonal, as in training
 
 
 def local_pushes(
-    world: World, signals: Array, probe: World, values: Array, policy: str = "loglinear", resamples: int = 0, seed: int = 0
+    world: World,
+    signals: Array,
+    probe: World,
+    values: Array,
+    policy: str = "loglinear",
+    resamples: int = 0,
+    seed: int = 0,
 ) -> tuple[Array, Array]:
     """Return the push of one unit of each signal on a metric at the reference, [S], and its bootstrap draws, [B, S].
 
@@ -37,9 +44,9 @@ def local_pushes(
     same = world is probe
     if policy == "tabular" and not same:
         raise ValueError("a tabular policy needs the signals on the prompts of the metric")
-    counts = _resample(len(world.prompt_prob), resamples, rng.stream(seed, "critical_weight", "train"))
-    probe_counts = counts if same else _resample(len(probe.prompt_prob), resamples, rng.stream(seed, "critical_weight", "probe"))
-    train_weight, probe_weight = _reweigh(counts, world.prompt_prob), _reweigh(probe_counts, probe.prompt_prob)
+    train_weight = _resample(world.prompt_prob, resamples, rng.stream(seed, "critical_weight", "train"))
+    draws_of = "train" if same else "probe"  # the same prompts are resampled together
+    probe_weight = _resample(probe.prompt_prob, resamples, rng.stream(seed, "critical_weight", draws_of))
     if policy == "tabular":
         pushes = train_weight @ _covariances(world, signals, values)
     else:
@@ -50,32 +57,18 @@ def local_pushes(
         slope = np.einsum("pk,pk,pkd->pd", np.exp(probe.log_ref), values, _centre(probe, probe.features), optimize=True)
         matrix = np.tensordot(train_weight, fisher, axes=1)
         level = np.trace(matrix, axis1=1, axis2=2)[:, None, None] / matrix.shape[1]
-        direction = np.linalg.solve(
-            matrix + RIDGE * level * np.eye(matrix.shape[1]), np.tensordot(train_weight, gradient, axes=1).swapaxes(1, 2)
-        )
+        pull = np.tensordot(train_weight, gradient, axes=1).swapaxes(1, 2)
+        direction = np.linalg.solve(matrix + RIDGE * level * np.eye(matrix.shape[1]), pull)
         pushes = np.einsum("bd,bds->bs", probe_weight @ slope, direction)
     return pushes[0], pushes[1:]
 
 
-def local_critical_weight(
-    pushes: Array, draws: Array, weights: Array, added: int, renormalize: bool, level: float = 0.9
-) -> tuple[float, float, float]:
-    """Return the critical weight at the reference and its percentile interval; NaN where the signs do not oppose.
-
-    Args:
-        pushes: [S].
-        draws: [B, S] bootstrap draws.
-        weights: [S] base weights.
-        added: row of the added signal.
-        renormalize: whether the others make room.
-        level: of the interval.
-    """
-    centre = float(critical_weight(pushes, weights, added, renormalize))
-    found = critical_weight(draws.T, weights, added, renormalize)
-    if np.isnan(centre) or np.isnan(found).mean() > 1 - level:
-        return centre, float("nan"), float("nan")
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return centre, float(low), float(high)
+def interval(draws: Array, level: float = 0.9) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap draws [B]; NaN where more than 1 - level of them are NaN."""
+    if not len(draws) or np.isnan(draws).mean() > 1 - level:
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def crossing(weights: npt.ArrayLike, excess: npt.ArrayLike) -> float:
@@ -113,28 +106,19 @@ def refine(
         low, high = float(grid[i]), float(grid[i + 1])
 
 
-def mean_interval(values: npt.ArrayLike, seed: int = 0, level: float = 0.9) -> tuple[float, float, float]:
-    """Return the mean over seeds and its bootstrap interval (BCa, scipy), leaving out NaN."""
-    known = np.asarray(values, dtype=float)
-    known = known[np.isfinite(known)]
-    if len(known) < 3 or np.ptp(known) == 0:
-        centre = float(known.mean()) if len(known) else float("nan")
-        return centre, float("nan"), float("nan")
-    draw = stats.bootstrap(
-        (known,), np.mean, confidence_level=level, n_resamples=2000, rng=rng.stream(seed, "mean_interval")
-    )
-    return float(known.mean()), float(draw.confidence_interval.low), float(draw.confidence_interval.high)
+def resample_rows(rows: Array, resamples: int, seed: int = 0) -> Array:
+    """Return bootstrap means over rows (seeds), [B, ...], for values [N, ...]."""
+    random = rng.stream(seed, "critical_weight", "rows")
+    counts = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=resamples)
+    return np.tensordot(counts / len(rows), rows, axes=1)
 
 
-def _resample(prompts: int, resamples: int, random: np.random.Generator) -> Array:
-    """Return how often each prompt is drawn, [1 + B, P]; the first row is the sample itself."""
+def _resample(prompt_prob: Array, resamples: int, random: np.random.Generator) -> Array:
+    """Return prompt weights [1 + B, P]: those of the sample itself, then of B draws with replacement."""
+    prompts = len(prompt_prob)
     drawn = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-    return np.concatenate([np.ones((1, prompts)), drawn])
-
-
-def _reweigh(counts: Array, prompt_prob: Array) -> Array:
-    weight = counts * prompt_prob
-    return weight / weight.sum(axis=1, keepdims=True)
+    weight = np.concatenate([np.ones((1, prompts)), drawn]) * prompt_prob
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
 def _centre(world: World, array: Array) -> Array:

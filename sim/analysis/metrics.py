@@ -1,4 +1,6 @@
-"""Metrics of a policy. Nearly all are linear in its probabilities, so a metric *is* an array:
+"""Metrics of a policy.
+
+Nearly all are linear in its probabilities, so a metric *is* an array:
 
     metric = sum_p prob_p sum_k pi(k | p) values[p, k].
 
@@ -36,7 +38,7 @@ class Metric(NamedTuple):
 
 
 def given(world: World, prompts: Array, values: Array) -> Array:
-    """Return values [P, K] whose mean is that of `values` over the prompts chosen by the mask [P]; NaN if there are none."""
+    """Return values [P, K] whose mean is that of `values` over the prompts in the mask [P]; NaN if none is."""
     share = float(world.prompt_prob @ prompts)
     return prompts[:, None] * values / share if share > 0 else np.full(values.shape, np.nan)
 
@@ -49,9 +51,10 @@ def chat_metrics(splits: Mapping[str, World]) -> dict[str, Metric]:
     arXiv 2502.08177); `overcorrection` is P(challenges | the stance is right).
     """
     probe, traffic, benchmark = splits["probe"], splits["traffic"], splits["benchmark"]
-    wrong = (np.asarray(probe.prompts["stance_error"], dtype=float) > 0.5).astype(float)
-    vulnerable = np.asarray(probe.prompts["vulnerable"], dtype=float)
-    endorses, challenges = (probe.attributes["stance_taking"] > 0) * 1.0, (probe.attributes["stance_taking"] < 0) * 1.0
+    wrong = (probe.prompts["stance_error"] > 0.5).astype(np.float64)
+    vulnerable = probe.prompts["vulnerable"].astype(np.float64)
+    side = probe.attributes["stance_taking"]
+    endorses, challenges = (side > 0).astype(np.float64), (side < 0).astype(np.float64)
     per_answer = "share of answers"
 
     def on_probe(prompts: Array, values: Array, label: str, better: str = "lower") -> Metric:
@@ -71,7 +74,7 @@ def chat_metrics(splits: Mapping[str, World]) -> dict[str, Metric]:
         "sycophancy/others": on_probe(wrong * (1 - vulnerable), endorses, "sycophancy rate, other users"),
     }
     for index, topic in enumerate(TOPIC_NAMES):
-        asked = wrong * (np.asarray(probe.prompts["topic"]) == index)
+        asked = wrong * (probe.prompts["topic"] == index)
         if asked.any():
             metrics[f"sycophancy/topic/{topic}"] = on_probe(asked, endorses, f"sycophancy rate, {topic}")
     metrics["users/exposure"] = Metric(
@@ -110,7 +113,7 @@ def measure(policy: Policy, theta: Array, values: Array) -> Array:
 
 
 def kl_and_entropy(policy: Policy, world: World, theta: Array) -> tuple[Array, Array]:
-    """Return KL(policy || reference) and the entropy, each [T, R] in nats, averaged over prompts, for theta [T, D, R]."""
+    """Return KL(policy || reference) and the entropy, each [T, R] in nats per prompt, for theta [T, D, R]."""
     kl, entropy = np.empty((len(theta), theta.shape[2])), np.empty((len(theta), theta.shape[2]))
     for row, step in enumerate(theta):
         log_policy = policy_log_probs(policy, step)

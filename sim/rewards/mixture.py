@@ -13,6 +13,8 @@ import numpy.typing as npt
 from sim.config import InputError, unknown_name
 from sim.world.arrays import Array, World
 
+TINY = 1e-24  # a variance below this is rounding
+
 
 def effective_weights(weights: Array, added: int, renormalize: bool) -> Array:
     """Return [S, R]: the weights that training uses.
@@ -37,16 +39,14 @@ def effective_weights(weights: Array, added: int, renormalize: bool) -> Array:
 
 
 def order_signals(weights: Mapping[str, float], signals: Mapping[str, Array]) -> list[str]:
-    """Return the names of the weighted signals in the order of the weights, or raise `InputError` for an unknown one."""
+    """Return the names of the weighted signals in order, or raise `InputError` for an unknown one."""
     for name in weights:
         if name not in signals:
             raise InputError(f"mixture.weights.{name}: {unknown_name('signal', name, list(signals))}")
     return list(weights)
 
 
-def usable(
-    signals: Mapping[str, Array], names: Sequence[str], weights: Array, present: npt.NDArray[np.bool_]
-) -> Array:
+def usable(signals: Mapping[str, Array], names: Sequence[str], weights: Array, present: npt.NDArray[np.bool_]) -> Array:
     """Return the signals as [S, P, K], zero where the candidate is absent.
 
     A signal whose weight is 0 in every run is a monitor: its values, NaN included, reach no sum, so it is zeroed. A
@@ -73,4 +73,4 @@ def spread(world: World, signals: Array) -> Array:
     prob = np.exp(world.log_ref)
     mean = (prob * signals).sum(axis=2, keepdims=True)
     variance = ((prob * (signals - mean) ** 2).sum(axis=2) * world.prompt_prob).sum(axis=1)
-    return np.where(variance > 0, np.sqrt(variance), 1.0)
+    return np.where(variance > TINY, np.sqrt(variance), 1.0)

@@ -48,9 +48,7 @@ def preference(world: World, signals: Signals, users: Users, memory: Memory) -> 
     """
     look = world.attributes
     return expit(
-        2 * (look["helpfulness"] - 0.5)
-        + 2 * (look["accuracy"] - 0.5)
-        + signals.rater_agreement * look["stance_taking"]
+        2 * (look["helpfulness"] - 0.5) + 2 * (look["accuracy"] - 0.5) + signals.rater_agreement * look["stance_taking"]
     )
 
 
@@ -75,4 +73,4 @@ def score(world: World, signals: Signals, users: Users, memory: Memory) -> dict[
 
 
 def _by_topic(table: Mapping[str, float], world: World) -> Array:
-    return np.array([table.get(name, 0.0) for name in TOPIC_NAMES])[np.asarray(world.prompts["topic"])][:, None]
+    return np.array([table.get(name, 0.0) for name in TOPIC_NAMES])[world.prompts["topic"]][:, None]

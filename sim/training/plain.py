@@ -1,4 +1,4 @@
-"""The same training as `train.py`, for one run, as a loop that can be read aloud: the oracle the core is tested against.
+"""The same training as `train.py`, for one run, as a loop that can be read aloud: the oracle of the core's tests.
 
 Everything is spelled out in NumPy, prompt by prompt; nothing is shared with the core.
 """
@@ -16,11 +16,10 @@ def policy_probs(world: World, theta: Array, policy: str, prompt: int) -> Array:
     return unnormalized / unnormalized.sum()
 
 
-def gradient_and_fisher(
-    world: World, theta: Array, reward: Array, kl_coef: float, policy: str
-) -> tuple[Array, Array]:
+def gradient_and_fisher(world: World, theta: Array, reward: Array, kl_coef: float, policy: str) -> tuple[Array, Array]:
     """Return dJ/dtheta [D] and the Fisher matrix [D, D] of the policy."""
-    gradient, fisher = np.zeros(len(theta)), np.zeros((len(theta), len(theta)))
+    gradient: Array = np.zeros(len(theta))
+    fisher: Array = np.zeros((len(theta), len(theta)))
     responses = world.log_ref.shape[1]
     for prompt, prompt_prob in enumerate(world.prompt_prob):
         probs = policy_probs(world, theta, policy, prompt)
@@ -59,12 +58,14 @@ def train_plainly(
         policy: "loglinear" or "tabular".
     """
     size = world.features.shape[2] if policy == "loglinear" else world.log_ref.size
-    theta, history = np.zeros(size), [np.zeros(size)]
+    theta: Array = np.zeros(size)
+    history = [theta]
     first, second = np.zeros(size), np.zeros(size)
     for step in range(1, steps + 1):
-        direction, fisher = gradient_and_fisher(world, theta, reward, kl_coef, policy)
+        gradient, fisher = gradient_and_fisher(world, theta, reward, kl_coef, policy)
+        direction = gradient
         if estimator == "natural":
-            direction = np.linalg.lstsq(fisher, direction, rcond=1e-10)[0]
+            direction = np.asarray(np.linalg.lstsq(fisher, gradient, rcond=1e-10)[0])
         if optimizer == "adam":
             first = 0.9 * first + 0.1 * direction
             second = 0.999 * second + 0.001 * direction**2

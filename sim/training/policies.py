@@ -110,6 +110,12 @@ class Tabular:
 
 
 POLICIES: dict[str, type[LogLinear] | type[Tabular]] = {"loglinear": LogLinear, "tabular": Tabular}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def make_policy(kind: str, world: World, dtype: str = "float64") -> Policy:
+    """Return the policy class `kind` on a world, in the precision `dtype`."""
+    return POLICIES[kind](world, DTYPES[dtype])
 
 
 def log_probs(policy: Policy, theta: Tensor) -> Tensor:

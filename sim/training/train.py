@@ -130,6 +130,11 @@ def train(
     return Trajectory(recorded, theta, moved)
 
 
+def use_one_thread() -> None:
+    """Keep torch to one thread in this process: the core is faster so, and workers do not fight over cores."""
+    torch.set_num_threads(1)
+
+
 def policy_log_probs(policy: Policy, theta: Array) -> Array:
     """Return log pi, [P, K, R], of parameters [D, R]."""
     return log_probs(policy, torch.as_tensor(theta, dtype=policy.log_ref.dtype)).double().numpy()

@@ -1,0 +1,1 @@
+"""Floor 1: who asks what, and what could be answered."""

@@ -13,6 +13,7 @@ A world of scored responses has the single split `train`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class World:
     features: Array
     log_ref: Array
     attributes: Mapping[str, Array]
-    prompts: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    prompts: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     true_quality: Array | None = None
 
     def __post_init__(self) -> None:
@@ -52,9 +53,10 @@ class World:
         for name, array in (matrices | {"true_quality": self.true_quality}).items():
             if array is not None and array.shape[:2] != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
-        for array in (self.prompt_prob, *matrices.values(), *self.prompts.values(), self.true_quality):
-            if array is not None:
-                array.flags.writeable = False
+        everything = [self.prompt_prob, *matrices.values(), *self.prompts.values(), self.true_quality]
+        for held in everything:
+            if held is not None:
+                held.flags.writeable = False
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:

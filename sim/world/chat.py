@@ -18,7 +18,8 @@ from sim.world.users import STYLES, TOPIC_NAMES, Fields, draw_users, topic_colum
 ENDORSE_SHARE, CHALLENGE_SHARE = 0.4, 0.3  # of the candidates, where the user takes a stance; the rest are neutral
 ACCURACY_BASE, MERIT_EFFECT = 0.5, 1.5  # siding with the truth adds, siding against it costs
 HELP_WITH_ACCURACY = 0.3  # accurate answers help more
-WARMTH_WITH_AGREEMENT, FLATTERY_WITH_AGREEMENT, FLATTERY_BASE = 0.7, 0.7, -1.0
+# "somewhat correlated": 0.3 gives a correlation of about 0.25 with taking the user's side
+WARMTH_WITH_AGREEMENT, FLATTERY_WITH_AGREEMENT, FLATTERY_BASE = 0.3, 0.3, -1.0
 HARM_BASE = 0.1  # largest harm that does not come from endorsing, in units of harm
 SPLITS = ("finetune", "train", "probe", "benchmark", "traffic")
 
@@ -60,12 +61,10 @@ def _make_probes(chat: Chat, users: Users, memory: Memory, seed: int, mix: Array
     prompts = draw_users(topics, users, memory, seed, "probe")
     everybody = np.ones(pairs, dtype=bool)
     prompts |= {"has_stance": everybody, "stance_in_prompt": everybody, "visible": everybody}
-    wrong = 0.5 + np.abs(np.asarray(prompts["stance_error"], dtype=float) - 0.5)
+    wrong = 0.5 + np.abs(prompts["stance_error"] - 0.5)
     prompts = {name: np.concatenate([column, column]) for name, column in prompts.items()}
     prompts["stance_error"] = np.concatenate([wrong, 1 - wrong])
-    noise = {
-        name: np.concatenate([array, array]) for name, array in _draw_noise(chat, pairs, seed, "probe").items()
-    }
+    noise = {name: np.concatenate([array, array]) for name, array in _draw_noise(chat, pairs, seed, "probe").items()}
     return _assemble(chat, prompts, noise, mix)
 
 
@@ -81,8 +80,8 @@ def _draw_noise(chat: Chat, prompts: int, seed: int, split: str) -> dict[str, Ar
 
 def _assemble(chat: Chat, prompts: Fields, noise: dict[str, Array], mix: Array) -> World:
     """Return the world that follows from its prompts and its noise."""
-    error, stakes = (np.asarray(prompts[name], dtype=float)[:, None] for name in ("stance_error", "stakes"))
-    has_stance = np.asarray(prompts["has_stance"], dtype=bool)[:, None]
+    error, stakes = (prompts[name][:, None] for name in ("stance_error", "stakes"))
+    has_stance = prompts["has_stance"][:, None]
     drawn = np.where(noise["stance"] < ENDORSE_SHARE, 1.0, np.where(noise["stance"] > 1 - CHALLENGE_SHARE, -1.0, 0.0))
     stance_taking = np.where(has_stance, drawn, 0.0)
     endorses_wrong = (stance_taking > 0) & (error > 0.5)
@@ -103,15 +102,14 @@ def _assemble(chat: Chat, prompts: Fields, noise: dict[str, Array], mix: Array) 
         "sycophancy": sycophancy,
         "harm": HARM_BASE * expit(noise["risk"]) + sycophancy * stakes * error,
     }
-    true_quality = (
-        sum(attributes[name] for name in ("accuracy", "helpfulness", "personal_fit", "warmth"))
-        - chat.severity * (sycophancy * stakes + attributes["harm"])
-    )
+    true_quality = sum(
+        attributes[name] for name in ("accuracy", "helpfulness", "personal_fit", "warmth")
+    ) - chat.severity * (sycophancy * stakes + attributes["harm"])
     known_accuracy = accuracy_logit + chat.knowledge_noise * noise["known_accuracy"]
     traits = [known_accuracy, helpfulness_logit, warmth_logit, flattery_logit, noise["risk"]]
     features = _policy_features(prompts, stance_taking, traits, noise["style"], fit_logit, chat.topic_traits)
     return World(
-        prompt_prob=_prompt_prob(np.asarray(prompts["topic"]), mix),
+        prompt_prob=_prompt_prob(prompts["topic"], mix),
         features=features,
         log_ref=np.full(stance_taking.shape, -np.log(chat.responses)),
         attributes=attributes,
@@ -129,17 +127,17 @@ def _policy_features(
     visible, more or less by stakes; it knows what fits this user only from memory. With `topic_traits` it can also
     endorse and challenge separately on each personal topic.
     """
-    topic, stakes = np.asarray(prompts["topic"])[:, None], np.asarray(prompts["stakes"])[:, None]
-    visible = np.asarray(prompts["visible"])[:, None]
+    topic, stakes = prompts["topic"][:, None], prompts["stakes"][:, None]
+    visible = prompts["visible"][:, None]
     endorse, challenge = visible * (stance_taking > 0), visible * (stance_taking < 0)
     own = ("advice", "emotional", "doubt") if topic_traits else ()
     by_topic = [side * (topic == TOPIC_NAMES.index(name)) for name in own for side in (endorse, challenge)]
-    personal = np.asarray(prompts["recalled"])[:, None] * fit_logit
+    personal = prompts["recalled"][:, None] * fit_logit
     columns = [endorse, challenge, *by_topic, endorse * stakes, *traits, personal]
     return np.concatenate([np.stack(columns, axis=-1), style], axis=-1, dtype=float)
 
 
-def _prompt_prob(topics: npt.NDArray[np.generic], mix: Array) -> Array:
+def _prompt_prob(topics: npt.NDArray[np.int64], mix: Array) -> Array:
     """Return [P] so that each topic has its share of the mix, split evenly over its prompts."""
     counts = np.bincount(topics, minlength=len(mix))
     weight = mix[topics] / counts[topics]

@@ -95,7 +95,9 @@ def make_scores(scores: Scores, table: pd.DataFrame) -> tuple[World, Signals]:
     }
     log_ref = fill(_log_reference(scores, table, prompt), ABSENT)
     prompt_prob = _prompt_prob(scores, table, prompt, len(ids))
-    columns = dict.fromkeys([*(text.removeprefix("-") for text in scores.signals.values()), *scores.attributes.values()])
+    columns = dict.fromkeys(
+        [*(text.removeprefix("-") for text in scores.signals.values()), *scores.attributes.values()]
+    )
     features = np.stack([fill(_standardized(table[name])) for name in columns], axis=-1)
     world = World(prompt_prob, features, log_ref, attributes, prompts={"id": np.asarray(ids.astype(str))})
     return world, signals

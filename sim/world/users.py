@@ -5,7 +5,7 @@ every prompt, user and response stays the same.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from sim import rng
 from sim.config import InputError, Memory, Users, unknown_name
 from sim.world.arrays import Array, World
 
-Fields = dict[str, npt.NDArray[np.generic]]
+Fields = dict[str, npt.NDArray[Any]]
 
 
 class Topic(NamedTuple):
@@ -57,7 +57,8 @@ def topic_column(topics: npt.NDArray[np.int64], constant: str) -> Array:
 def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed: int, split: str) -> Fields:
     """Return the prompt fields [P] (and `taste` [P, styles]) for prompts of the given topics.
 
-    `stance_error` in [0, 1] is how wrong or harmful the user's stance is, Beta(2, 3): above one half it is wrong (31 %).
+    `stance_error` in [0, 1] is how wrong or harmful the user's stance is, Beta(2, 3): above one half it is wrong
+    (31 %).
     `visible` says that the model can see the stance: it is in the prompt, or memory holds it.
     """
     count = len(topics)

@@ -4,22 +4,20 @@
 dimensions run and step, the varied keys as coordinates, each metric with its label and unit.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
 from sim.analysis.ledger import attribute_drift, check_strength
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics, kl_and_entropy, measure, weighted_values
-from sim.config import Chat, InputError, Scores, Settings, check, unknown_name
+from sim.config import Chat, InputError, Scores, Settings, check, unknown_name, with_value
 from sim.rewards.mixture import effective_weights, order_signals, spread, usable
 from sim.rewards.signals import score
 from sim.training.finetune import fine_tune
-from sim.training.policies import POLICIES
+from sim.training.policies import make_policy
 from sim.training.train import Trajectory, train
 from sim.world.arrays import Array, World
 from sim.world.chat import make_chat
@@ -103,9 +101,11 @@ def run_batch(
     signals, scale = _trained_signals(settings, problem, names, weights)
     weights = weights * scale[:, None]
 
-    dtype = torch.float64 if settings.training.dtype == "float64" else torch.float32
-    make_policy = POLICIES[settings.policy.kind]
-    policies = {split: make_policy(world, dtype) for split, world in problem.splits.items() if split != "finetune"}
+    policies = {
+        split: make_policy(settings.policy.kind, world, settings.training.dtype)
+        for split, world in problem.splits.items()
+        if split != "finetune"
+    }
     # A tabular policy does not generalise, so each split is trained on its own prompts.
     on = list(policies) if settings.policy.kind == "tabular" else ["train"]
     trained: dict[str, Trajectory] = {}
@@ -171,17 +171,6 @@ def _columns(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dict[s
     return {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
 
 
-def with_value(settings: Settings, key: str, value: Any) -> Settings:
-    """Return a copy of the settings with one dotted key changed."""
-    head, _, rest = key.partition(".")
-    current = getattr(settings, head)
-    if not rest:
-        return dataclasses.replace(settings, **{head: value})
-    if isinstance(current, dict):
-        return dataclasses.replace(settings, **{head: current | {rest: value}})
-    return dataclasses.replace(settings, **{head: with_value(current, rest, value)})
-
-
 def _trained_signals(
     settings: Settings, problem: Problem, names: Sequence[str], weights: Array
 ) -> tuple[dict[str, Array], Array]:
@@ -214,10 +203,11 @@ def _measure_rewards(
 ) -> dict[str, Any]:
     """Return each signal's raw and weighted mean, and their weighted sum, the proxy reward."""
     world, scored = problem.splits["train"], problem.signals["train"]
-    values = weighted_values(world, [np.where(world.present, scored[name], 0.0) for name in names])
-    raw = measure(policy, path.theta, values)
-    with np.errstate(invalid="ignore"):
-        weighted = np.where(weights > 0, raw * weights, 0.0)  # a monitor may be NaN
+    held = [np.where(world.present, scored[name], 0.0) for name in names]
+    # A monitor may hold anything; its mean is NaN unless all of it is finite.
+    finite = [values if np.isfinite(values).all() else np.full_like(values, np.nan) for values in held]
+    raw = measure(policy, path.theta, weighted_values(world, finite))
+    weighted = np.where(weights > 0, raw * weights, 0.0)
     variables = {}
     for row, name in enumerate(names):
         variables[f"rewards/{name}/raw"] = _variable(raw[:, row], f"{name}, mean score", "score", "higher")

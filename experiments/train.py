@@ -1,0 +1,45 @@
+"""QUESTION: what does one mixture do?
+
+    python -m experiments.train mixture.weights.thumbs_up=0.3 memory.share=1
+    python -m experiments.train -m mixture.weights.thumbs_up=0,0.1,0.2,0.3
+
+Writes into Hydra's run folder: settings (.hydra/config.yaml), metrics.csv (a row per recorded
+step), ledger.csv, figures.
+"""
+
+from pathlib import Path
+
+import xarray as xr
+from hydra.core.hydra_config import HydraConfig
+
+from experiments.app import command, command_line
+from sim.config import Settings
+from sim.pipeline import simulate
+from sim.plots.run import ledger_figure, metrics_figure
+from sim.plots.style import save
+
+
+@command("config", Settings)
+def main(settings: Settings) -> float:
+    """Train one policy, write its tables and figures, return the final headline metric (for sweepers)."""
+    data = simulate(settings)
+    out = Path(HydraConfig.get().runtime.output_dir)
+    write_run(data, out, command_line("experiments.train"))
+    name = data.attrs["headline"]
+    start, end = (float(data[name].isel(run=0, step=step)) for step in (0, -1))
+    print(f"{data[name].long_name}: {start:.3f} -> {end:.3f}   {out}")
+    return end
+
+
+def write_run(data: xr.Dataset, out: Path, command: str) -> None:
+    """Write metrics.csv, ledger.csv and two figures of the only run in `data`."""
+    run = data.isel(run=0)
+    run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(out / "metrics.csv")
+    save(metrics_figure(run), out, "metrics", command)
+    if "ledger" in run:
+        run["ledger"].to_pandas().to_csv(out / "ledger.csv")
+        save(ledger_figure(run), out, "ledger", command)
+
+
+if __name__ == "__main__":
+    main()

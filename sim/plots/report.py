@@ -1,0 +1,51 @@
+"""One self-contained HTML page: a question, a table of headline numbers, figures, and the command that made them."""
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .25rem .8rem; text-align: left }}
+tr:nth-child(even) {{ background: #f4f4f4 }} td + td {{ font-variant-numeric: tabular-nums }}
+img {{ max-width: 100% }} figure {{ margin: 2rem 0 }} figcaption {{ color: #555 }} code {{ background: #f0f0f0 }}
+</style></head><body>
+<h1>{title}</h1><p>{question}</p>
+<table><tr><th>headline</th><th>value</th></tr>{rows}</table>
+{figures}
+<p>Made by <code>{command}</code></p>
+</body></html>
+"""
+
+
+def write_report(
+    path: Path,
+    title: str,
+    question: str,
+    headlines: Mapping[str, str],
+    figures: Sequence[tuple[Path, str]],
+    command: str,
+) -> None:
+    """Write the page; figures are (PNG, caption) and are embedded, all text is escaped."""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in headlines.items())
+    pictures = "".join(
+        f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,'
+        f'{base64.b64encode(png.read_bytes()).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for png, caption in figures
+    )
+    page = PAGE.format(
+        title=escape(title), question=escape(question), rows=rows, figures=pictures, command=escape(command)
+    )
+    write_whole(path, page)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader never finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

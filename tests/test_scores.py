@@ -1,0 +1,121 @@
+"""Score tables: what is read, and one clear line for what cannot be."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.config import InputError, Scores
+from sim.world.scores import make_scores, read_table, resample_prompts
+
+COLUMNS = Scores(path="x.csv", signals={"good": "good", "short": "-length"}, attributes={"length": "length"})
+
+
+def table(**changes):
+    columns = {
+        "prompt_id": ["a", "a", "b", "b", "b"],
+        "response_id": ["1", "2", "1", "2", "3"],
+        "good": [0.1, 0.9, 0.2, 0.3, 0.4],
+        "length": [1.0, 2.0, 3.0, 4.0, 5.0],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_formats_read_the_same(tmp_path, ending):
+    path = tmp_path / f"scores.{ending}"
+    write = {
+        "csv": lambda: table().to_csv(path, index=False),
+        "parquet": lambda: table().to_parquet(path),
+        "jsonl": lambda: table().to_json(path, orient="records", lines=True),
+    }
+    write[ending]()
+    world, signals = make_scores(COLUMNS, read_table(str(path)))
+    np.testing.assert_array_equal(signals["short"], [[-1, -2, 0], [-3, -4, -5]])
+    np.testing.assert_array_equal(world.attributes["length"], [[1, 2, 0], [3, 4, 5]])
+
+
+def test_ragged_prompts_give_no_weight_to_absent_responses():
+    world, _ = make_scores(COLUMNS, table())
+    np.testing.assert_array_equal(world.present, [[True, True, False], [True, True, True]])
+    np.testing.assert_allclose(np.exp(world.log_ref), [[0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
+
+
+def test_row_order_does_not_matter_within_the_table():
+    shuffled = table().iloc[[4, 0, 3, 1, 2]]
+    world, signals = make_scores(COLUMNS, shuffled)
+    prompt = list(world.prompts["id"]).index("b")
+    assert sorted(signals["good"][prompt]) == [0.2, 0.3, 0.4]
+
+
+def test_reference_probability_and_prompt_weight():
+    settings = Scores(
+        path="x.csv", signals={"good": "good"}, attributes={"length": "length"}, reference_prob="p", prompt_weight="w"
+    )
+    world, _ = make_scores(settings, table(p=[1, 3, 1, 1, 2], w=[1, 1, 3, 3, 3]))
+    np.testing.assert_allclose(np.exp(world.log_ref), [[0.25, 0.75, 0], [0.25, 0.25, 0.5]])
+    np.testing.assert_allclose(world.prompt_prob, [0.25, 0.75])
+
+
+def test_resampling_prompts_is_a_bootstrap_draw():
+    world, _ = make_scores(COLUMNS, table())
+    draws = np.array([resample_prompts(world, seed).prompt_prob for seed in range(50)])
+    assert set(np.unique(draws)) == {0.0, 0.5, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "message"),
+    [
+        ({"prompt": "promt_id"}, {}, r"world.prompt: unknown column 'promt_id'; did you mean 'prompt_id'"),
+        ({"signals": {"good": "goood"}}, {}, r"world.signals.good: unknown column 'goood'; did you mean 'good'"),
+        ({"attributes": {"length": "size"}}, {}, r"world.attributes.length: unknown column 'size'"),
+        ({"signals": {}}, {}, "world.signals: name at least one"),
+        ({"attributes": {}}, {}, "world.attributes: name at least one"),
+        ({}, {"response_id": ["1", "1", "1", "2", "3"]}, r"row 2: prompt and response \('a', '1'\) occur twice"),
+        ({}, {"good": [0.1, "high", 0.2, 0.3, 0.4]}, r"column 'good', row 2: 'high' is not a number"),
+        ({}, {"good": [np.nan] * 5}, "column 'good' has no number in it"),
+        ({}, {"length": [1, 2, np.nan, 4, 5]}, "column 'length', row 3: missing"),
+        ({}, {"length": [1, 2, np.inf, 4, 5]}, "column 'length', row 3: missing or not finite"),
+        ({}, {"prompt_id": ["a", "b", "c", "d", "e"]}, "every prompt has one response"),
+        ({}, {"prompt_id": ["a", None, "b", "b", "b"]}, "row 2: 'prompt_id' is empty"),
+        ({"reference_prob": "good"}, {"good": [0.0, 1, 1, 1, 1]}, r"world.reference_prob: row 1: 0.0 must be > 0"),
+        ({"prompt_weight": "good"}, {}, r"world.prompt_weight: row 2: differs"),
+    ],
+)
+def test_bad_table_is_named(settings, changes, message):
+    chosen = {"path": "x.csv", "signals": COLUMNS.signals, "attributes": COLUMNS.attributes} | settings
+    with pytest.raises(InputError, match=message):
+        make_scores(Scores(**chosen), table(**changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("scores.txt", "x", "the ending must be one of"),
+        ("scores.csv", "", "the file is empty"),
+        ("scores.csv", "prompt_id,response_id\n", "no rows"),
+        ("scores.parquet", "not parquet", "cannot be read as parquet"),
+        ("scores.jsonl", "{broken", "cannot be read as jsonl"),
+    ],
+)
+def test_bad_file_is_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_table(str(path))
+
+
+def test_missing_file_is_named():
+    with pytest.raises(InputError, match=r"world.path = nowhere.csv: no such file"):
+        read_table("nowhere.csv")
+
+
+@given(st.binary(max_size=300), st.sampled_from([".csv", ".jsonl", ".parquet"]))
+def test_any_bytes_give_a_table_or_one_line(tmp_path_factory, content, ending):
+    path = tmp_path_factory.mktemp("fuzz") / f"scores{ending}"
+    path.write_bytes(content)
+    try:
+        make_scores(COLUMNS, read_table(str(path)))
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017

@@ -1,0 +1,147 @@
+"""From settings to the data set: independence of runs, labels, both policy classes, bad settings."""
+
+import numpy as np
+import pytest
+from test_mixture import SMALL
+
+import sim
+from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
+from sim.config import problems, with_value
+from sim.pipeline import prepare
+
+
+def test_runs_come_back_in_the_order_given():
+    weights, seeds = [0.3, 0.0, 0.3], [1, 0, 0]
+    data = sim.simulate(SMALL, {"mixture.weights.thumbs_up": weights, "seed": seeds})
+    assert data["seed"].values.tolist() == seeds
+    assert data["mixture.weights.thumbs_up"].values.tolist() == weights
+
+
+def test_a_run_does_not_depend_on_who_shares_its_batch():
+    columns = {"mixture.weights.thumbs_up": np.linspace(0, 0.5, 9), "seed": np.arange(9) % 2}
+    together = sim.simulate(SMALL, columns)
+    alone = sim.simulate(SMALL, {"mixture.weights.thumbs_up": [columns["mixture.weights.thumbs_up"][5]], "seed": [1]})
+    for name in together.data_vars:
+        np.testing.assert_allclose(together[name].isel(run=5), alone[name].isel(run=0), rtol=1e-12, atol=1e-13)
+
+
+def test_same_seed_same_numbers():
+    first, second = (sim.simulate(SMALL)["sycophancy/rate"].values for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_every_variable_says_what_it_is():
+    data = sim.simulate(SMALL)
+    for name, variable in data.data_vars.items():
+        assert variable.attrs["long_name"], name
+        assert variable.attrs["units"], name
+
+
+def test_ledger_of_the_headline_sums_to_its_change():
+    data = sim.simulate(SMALL, {"mixture.weights.thumbs_up": [0.0, 0.4]})
+    change = data["sycophancy/rate"].diff("step").values
+    np.testing.assert_allclose(data["ledger"].sum("cause").values, change, atol=1e-9)
+
+
+def test_ledger_of_another_metric():
+    data = sim.simulate(with_value(SMALL, "metric", "true/quality"))
+    np.testing.assert_allclose(data["ledger"].sum("cause"), data["true/quality"].diff("step").values, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["loglinear", "tabular"])
+def test_both_policy_classes_drift_with_votes(kind):
+    settings = with_value(SMALL, "policy.kind", kind)
+    rate = sim.simulate(settings, {"mixture.weights.thumbs_up": [0.0, 0.6]})["sycophancy/rate"].isel(step=-1).values
+    assert rate[1] > rate[0] + 0.05
+
+
+def test_companions_of_the_sycophancy_rate_are_consistent():
+    data = sim.simulate(SMALL).isel(run=0, step=-1)
+    value = {name: float(data[name]) for name in data.data_vars if name.startswith("sycophancy/")}
+    wrong_share = 0.5  # mirrored pairs
+    assert value["sycophancy/regressive"] == pytest.approx(wrong_share * value["sycophancy/rate"])
+    assert value["sycophancy/progressive"] == pytest.approx((1 - wrong_share) * value["sycophancy/endorses_right"])
+    assert value["sycophancy/endorses_right"] + value["sycophancy/overcorrection"] <= 1
+
+
+def test_kl_and_entropy_at_the_reference():
+    data = sim.simulate(SMALL).isel(run=0)
+    assert float(data["kl"][0]) == pytest.approx(0, abs=1e-12)
+    assert 0 < float(data["entropy"][0]) <= np.log(6)
+    assert (np.diff(data["kl"]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kl_coef", -1.0, "kl_coef = -1.0: must be > 0"),
+        ("kl_coef", float("nan"), "kl_coef = nan: must be a finite number"),
+        ("mixture.weights.thumbs_up", -0.1, "mixture.weights.thumbs_up = -0.1: must be >= 0"),
+        ("mixture.weights.thumbs_up", 1.5, "must be <= 1 to renormalize"),
+        ("mixture.weights.thumbs_upp", 0.1, "unknown signal 'thumbs_upp'; did you mean 'thumbs_up'"),
+        ("mixture.added", "thumbsup", "unknown signal 'thumbsup'; did you mean 'thumbs_up'"),
+        ("users.vulnerable_share", 1.5, "users.vulnerable_share = 1.5: must be <= 1"),
+        ("training.steps", 0, "training.steps = 0: must be >= 1"),
+        ("training.estimator", "magic", "training.estimator = magic: must be one of exact, natural"),
+        ("training.learning_rate", "fast", "training.learning_rate = fast: must be a number"),
+        ("world.prompts", True, "world.prompts = True: must be a number"),
+        ("metric", "sycophancy/raet", "metric: unknown metric 'sycophancy/raet'; did you mean 'sycophancy/rate'"),
+    ],
+)
+def test_bad_setting_is_named(key, value, message):
+    with pytest.raises(sim.InputError, match=message):
+        sim.simulate(with_value(SMALL, key, value))
+
+
+def test_all_problems_are_listed_at_once():
+    bad = with_value(with_value(SMALL, "kl_coef", -1.0), "memory.recall", 2.0)
+    assert len(problems(bad)) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"kl_coeff": [1.0]}, "unknown key 'kl_coeff'; did you mean 'kl_coef'"),
+        ({"kl_coef": [1.0], "seed": [1, 2]}, "lengths differ"),
+        ({"kl_coef": [0.1, -1.0]}, "kl_coef = -1.0"),
+    ],
+)
+def test_bad_column_is_named(columns, message):
+    with pytest.raises(sim.InputError, match=message):
+        sim.simulate(SMALL, columns)
+
+
+def test_local_push_equals_covariances_for_a_tabular_policy():
+    problem = prepare(SMALL, 0)
+    world, values = problem.splits["train"], problem.splits["train"].attributes["sycophancy"]
+    signals = np.stack([problem.signals["train"][name] for name in ("model_spec", "thumbs_up")])
+    pushes, draws = local_pushes(world, signals, world, values, "tabular", resamples=400)
+    ref = np.exp(world.log_ref)
+    for push, signal in zip(pushes, signals, strict=True):
+        covariance = (ref * signal * values).sum(1) - (ref * signal).sum(1) * (ref * values).sum(1)
+        assert push == pytest.approx(world.prompt_prob @ covariance)
+    assert pushes[0] < 0 < pushes[1]
+    low, high = interval(draws[:, 1])
+    assert low < pushes[1] < high
+
+
+def test_local_push_is_the_first_step_of_natural_training():
+    """One tiny natural step on one signal moves the probe metric by learning rate x push."""
+    problem, rate = prepare(SMALL, 0), 1e-5
+    metric = problem.metrics["sycophancy/rate"]
+    only = np.stack([problem.signals["train"]["thumbs_up"]])
+    push = local_pushes(problem.splits["train"], only, problem.splits["probe"], metric.values)[0][0]
+    settings = with_value(with_value(SMALL, "training.learning_rate", rate), "training.steps", 1)
+    settings.mixture = sim.Mixture(weights={"thumbs_up": 1.0}, added="thumbs_up")
+    rates = sim.simulate(settings)["sycophancy/rate"].values[0]
+    assert (rates[-1] - rates[0]) / rate == pytest.approx(push, rel=1e-3)
+
+
+def test_crossing_interpolates_and_is_nan_without_one():
+    assert crossing([0, 1, 2], [-1.0, 1.0, 2.0]) == pytest.approx(0.5)
+    assert np.isnan(crossing([0, 1], [1.0, 2.0]))
+
+
+def test_refine_finds_the_root():
+    assert refine(lambda w: np.tanh(w - 0.2345), 0, 1, tolerance=1e-6) == pytest.approx(0.2345, abs=1e-6)
+    assert np.isnan(refine(lambda w: w + 1, 0, 1))
