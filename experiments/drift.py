@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from experiments.app import command, command_line
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine, resample_rows
+from sim.analysis.ledger import check_strength
 from sim.config import InputError, Scores, Settings, knob, with_value
 from sim.pipeline import Problem, prepare, simulate
 from sim.plots.drift import by_weight, check_strength_curve, drift_curves, ledger_panels, quality_against_proxy
 from sim.plots.report import write_report
 from sim.plots.style import save
-from sim.rewards.mixture import spread, usable
+from sim.rewards.mixture import effective_weights, spread, usable
 from sim.training.theory import critical_weight
 from sim.world.arrays import Array
 
@@ -53,7 +54,7 @@ def main(settings: Drift) -> None:
         settings.world.resample = True
     settings.seeds = settings.seeds or (30 if isinstance(settings.world, Scores) else 8)
     data = sweep(settings)
-    critical = critical_weights(settings, data)
+    critical, at_reference = critical_weights(settings, data)
     headlines = headline_numbers(settings, data, critical)
     width = max(map(len, headlines))
     for name, value in headlines.items():
@@ -65,7 +66,11 @@ def main(settings: Drift) -> None:
     figures = [
         (drift_curves(data), "drift", "Drift over training and at its end, against the weight of the added signal."),
         (ledger_panels(data, low, high), "ledger", LEDGER_CAPTION),
-        (check_strength_curve(data, critical), "check_strength", "Where the primary group stops holding the metric."),
+        (
+            check_strength_curve(data, at_reference, critical),
+            "check_strength",
+            "Where the primary group lets go.",
+        ),
         (quality_against_proxy(data), "quality", "What the reward says against what the designers want."),
     ]
     pictures = [(save(figure, out, name, this), caption) for figure, name, caption in figures]
@@ -88,8 +93,10 @@ def sweep(settings: Drift) -> xr.Dataset:
     return data.assign_attrs(seeds="draws" if isinstance(settings.world, Scores) else "worlds")
 
 
-def critical_weights(settings: Drift, data: xr.Dataset) -> Critical:
+def critical_weights(settings: Drift, data: xr.Dataset) -> tuple[Critical, Array]:
     """Return the critical weight at the reference and from trained policies, each (weight, low, high).
+
+    Beside it, the check strength at the reference for each weight: primary over added push.
 
     Chat worlds: of the mean over seeds, with a bootstrap over seeds. Score tables: of the table itself, with a
     bootstrap over its prompts, of which each seed is a draw.
@@ -111,16 +118,20 @@ def critical_weights(settings: Drift, data: xr.Dataset) -> Critical:
         seeds, excess_draws, trained_on = np.array([settings.seed]), excess, whole
     else:
         seeds, trained_on = np.unique(data["seed"]), settings
-        found = [pushes_at_reference(settings, prepare(settings, int(seed)), BOOTSTRAP) for seed in seeds]
-        rows = np.array([row for row, _ in found])
+        by_seed = [pushes_at_reference(settings, prepare(settings, int(seed)), BOOTSTRAP) for seed in seeds]
+        rows = np.array([row for row, _ in by_seed])
         # One world has only its own prompts to resample; several are resampled whole.
-        draws = resample_rows(rows, BOOTSTRAP) if len(seeds) > 1 else found[0][1]
+        draws = resample_rows(rows, BOOTSTRAP) if len(seeds) > 1 else by_seed[0][1]
         pushes, excess_draws = rows.mean(axis=0), resample_rows(excess, BOOTSTRAP if len(seeds) > 1 else 0)
     trained = np.array([crossing(weights, draw) for draw in excess_draws])
-    return {
+    found = {
         "at the reference": (float(balance(pushes)), *interval(balance(draws))),
         "trained": (train_to_crossing(trained_on, weights, seeds), *interval(trained)),
     }
+    nominal = np.repeat(base[:, None], len(weights), axis=1)
+    nominal[added] = weights
+    lines = effective_weights(nominal, added, settings.mixture.renormalize) * pushes[:, None]
+    return found, check_strength(lines, np.delete(np.arange(len(names)), added))
 
 
 def pushes_at_reference(settings: Settings, problem: Problem, resamples: int) -> tuple[Array, Array]:

@@ -120,7 +120,6 @@ class Chat:
         "assumption: endorsing a wholly wrong stance at full stakes is as bad as a perfect answer is good",
         low=0,
     )
-    topic_traits: bool = knob(False, "true: the policy can endorse on each personal topic separately")
     knowledge_noise: float = knob(1.0, "logits of noise in what the policy knows of an answer's accuracy", low=0)
 
 

@@ -138,7 +138,8 @@ def run_batch(
         metric = problem.metrics[problem.headline]
         observed = variables[problem.headline][1].T
         lines = attribute_drift(policies[metric.split], paths[metric.split], metric.values, observed)
-        strength = check_strength(lines.sum(axis=0), names.index(settings.mixture.added), len(names))
+        primary = np.flatnonzero([name != settings.mixture.added for name in names])
+        strength = check_strength(lines.sum(axis=0), primary)
         label = {"long_name": f"change of {metric.label} by cause", "units": metric.unit, "metric": problem.headline}
         variables["ledger"] = (("run", "interval", "cause"), lines.transpose(2, 0, 1), label)
         variables["check_strength"] = (("run",), strength, {"long_name": "check strength", "units": "ratio"})

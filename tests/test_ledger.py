@@ -60,6 +60,8 @@ def test_kl_line_is_zero_at_the_reference():
     np.testing.assert_allclose(lines[0, -2], 0, atol=1e-12)
 
 
-def test_check_strength_compares_primary_with_added():
-    totals = np.array([[-3.0, -1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 2.0, 0.0], [9.0, 9.0, 9.0]])
-    np.testing.assert_allclose(check_strength(totals, added=2, signals=3), [2.0, 0.5, np.inf])
+def test_check_strength_is_above_one_exactly_where_the_metric_fell():
+    totals = np.array([[-3.0, -1.0, -1.0, 2.0], [1.0, 0.0, 0.0, 0.0], [1.0, 3.0, -1.0, -1.0], [0.5, 1.0, 0.0, 0.0]])
+    found = check_strength(totals, primary=np.array([0, 1]))
+    np.testing.assert_allclose(found, [2.0 / 1.5, 0.25, np.inf, 0.0])
+    np.testing.assert_array_equal(found > 1, totals.sum(axis=0) < 0)

@@ -10,6 +10,7 @@ learning_rate * w_i * Cov_policy(r_i, metric).
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.training.policies import Policy
 from sim.training.train import Trajectory, mean_gradient
@@ -34,18 +35,18 @@ def attribute_drift(policy: Policy, trajectory: Trajectory, values: Array, obser
     return np.array(lines)
 
 
-def check_strength(totals: Array, added: int, signals: int) -> Array:
-    """Return  - (sum of the primary signals' lines) / (line of the added signal), [R].
+def check_strength(totals: Array, primary: npt.NDArray[np.intp]) -> Array:
+    """Return  - (sum of the primary signals' lines) / (sum of all other lines), [R].
 
-    Above 1 the primary group holds the metric in check, below 1 it does not; infinite where the added signal does not
-    push the metric up at all. The KL line is left out: it pulls back to the reference from either side.
+    The lines sum to the observed change, so it is above 1 exactly where the metric fell: the primary group held it in
+    check. Where the others do not push the metric up at all, it is infinite if the metric fell and 0 if it rose.
+    Training on near the optimum draws it towards 1, since the pushes then balance.
 
     Args:
-        totals: [C, R] ledger lines summed over steps, signals first.
-        added: row of the added signal.
-        signals: how many of the rows are signals.
+        totals: [C, R] ledger lines summed over steps.
+        primary: rows of the primary signals.
     """
-    primary = np.delete(totals[:signals], added, axis=0).sum(axis=0)
-    push = totals[added]
+    mine = totals[primary].sum(axis=0)
+    others = totals.sum(axis=0) - mine
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(push > 0, -primary / push, np.inf)
+        return np.where(others > 0, -mine / others, np.where(mine + others <= 0, np.inf, 0.0))

@@ -89,32 +89,42 @@ def ledger_panels(data: xr.Dataset, low: float, high: float) -> Figure:
 
 
 @styled
-def check_strength_curve(data: xr.Dataset, critical: dict[str, tuple[float, float, float]]) -> Figure:
-    """Check strength against the weight, with the critical weights marked; `critical` maps label -> (w, low, high)."""
-    grid = by_weight(data)["check_strength"]
-    figure, (axes,) = new_figure(1, width=6.4)
+def check_strength_curve(
+    data: xr.Dataset, at_reference: Array, critical: dict[str, tuple[float, float, float]]
+) -> Figure:
+    """Check strength against the weight, at the reference and over training, each beside its critical weight.
+
+    Args:
+        data: the sweep.
+        at_reference: [weight] primary over added push at the reference policy.
+        critical: "at the reference" and "trained" -> (weight, low, high).
+    """
+    grid = by_weight(data)["check_strength"].transpose("seed", "weight")
+    figure, (axes,) = new_figure(1, width=6.8)
     weights = grid["weight"].values
-    for seed in grid["seed"].values:
-        axes.plot(weights, grid.sel(seed=seed).values, color=NEUTRAL, lw=0.7)
-    middle = grid.median("seed").values
-    axes.plot(weights, middle, color=COLOURS[0], lw=2)
-    shown = middle[np.isfinite(middle) & (middle > 0)]
+    over_training = grid.median("seed").values
+    curves = {"at the reference": (at_reference, ADDED), "trained": (over_training, COLOURS[0])}
+    axes.plot(weights, grid.values.T, color=COLOURS[1], lw=0.6, zorder=1)
+    shown = np.concatenate([at_reference, over_training])
+    shown = shown[np.isfinite(shown) & (shown > 0)]
     if len(shown):
-        axes.set(yscale="log", ylim=(max(shown.min() / 2, 1e-2), min(shown.max() * 2, 1e2)))
-    axes.axhline(1, color=PENALTY, lw=1)
-    axes.annotate("primary group holds the metric in check", (0.99, 1), xycoords=("axes fraction", "data"),
-                  xytext=(0, 5), textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
-    axes.annotate("it does not", (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, -12),
-                  textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
-    for (label, (weight, low, high)), colour in zip(critical.items(), (ADDED, COLOURS[2]), strict=False):
+        axes.set(yscale="log", ylim=(max(shown.min() / 1.5, 0.05), min(shown.max() * 1.5, 20)))
+    for how, (curve, colour) in curves.items():
+        weight, low, high = critical[how]
+        name = "at the reference" if how == "at the reference" else "over training (thin: seeds)"
+        text = f"critical weight {weight:.3f}" if np.isfinite(weight) else "no critical weight in range"
+        axes.plot(weights, curve, color=colour, lw=2, label=f"{name}: {text}")
         if np.isfinite(weight):
-            axes.axvline(weight, color=colour, lw=1.5, label=f"critical weight, {label}: {weight:.3f}")
+            axes.axvline(weight, color=colour, lw=1, ls=":")
         if np.isfinite(low):
-            axes.axvspan(low, high, color=colour, alpha=0.15, lw=0)
-    axes.set(xlabel=f"weight of {data.attrs['added']}", ylabel="check strength (primary over added push)")
-    axes.set_title("Check strength (thin: seeds, thick: median); bands: 90 % intervals")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right", fontsize=8.5)
+            axes.axvspan(low, high, color=colour, alpha=0.12, lw=0)
+    axes.axhline(1, color=PENALTY, lw=1)
+    for text, offset in (("above 1: the primary group holds", 5), ("below 1: it does not", -12)):
+        axes.annotate(text, (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, offset),
+                      textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
+    axes.set(xlabel=f"weight of {data.attrs['added']}", ylabel="check strength (ratio of pushes)")
+    axes.set_title("Check strength (bands: 90 % intervals of the critical weight)")
+    axes.legend(loc="upper right", fontsize=8.5)
     return figure
 
 

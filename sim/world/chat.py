@@ -12,7 +12,7 @@ from scipy.special import expit
 from sim import rng
 from sim.config import Chat, Memory, Users
 from sim.world.arrays import Array, World
-from sim.world.users import STYLES, TOPIC_NAMES, Fields, draw_users, topic_column, topic_weights
+from sim.world.users import STYLES, Fields, draw_users, topic_column, topic_weights
 
 # Constants of the response generator, in logits unless said otherwise. All are assumptions.
 ENDORSE_SHARE, CHALLENGE_SHARE = 0.4, 0.3  # of the candidates, where the user takes a stance; the rest are neutral
@@ -107,7 +107,7 @@ def _assemble(chat: Chat, prompts: Fields, noise: dict[str, Array], mix: Array) 
     ) - chat.severity * (sycophancy * stakes + attributes["harm"])
     known_accuracy = accuracy_logit + chat.knowledge_noise * noise["known_accuracy"]
     traits = [known_accuracy, helpfulness_logit, warmth_logit, flattery_logit, noise["risk"]]
-    features = _policy_features(prompts, stance_taking, traits, noise["style"], fit_logit, chat.topic_traits)
+    features = _policy_features(prompts, stance_taking, traits, noise["style"], fit_logit)
     return World(
         prompt_prob=_prompt_prob(prompts["topic"], mix),
         features=features,
@@ -119,21 +119,18 @@ def _assemble(chat: Chat, prompts: Fields, noise: dict[str, Array], mix: Array) 
 
 
 def _policy_features(
-    prompts: Fields, stance_taking: Array, traits: list[Array], style: Array, fit_logit: Array, topic_traits: bool
+    prompts: Fields, stance_taking: Array, traits: list[Array], style: Array, fit_logit: Array
 ) -> Array:
     """Return [P, K, D]: the traits that the policy can turn up or down, shared over prompts.
 
     It sees its own style and traits; it knows accuracy with noise; it can endorse or challenge only a stance that is
-    visible, more or less by stakes; it knows what fits this user only from memory. With `topic_traits` it can also
-    endorse and challenge separately on each personal topic.
+    visible, more or less by stakes; it knows what fits this user only from memory.
     """
-    topic, stakes = prompts["topic"][:, None], prompts["stakes"][:, None]
+    stakes = prompts["stakes"][:, None]
     visible = prompts["visible"][:, None]
     endorse, challenge = visible * (stance_taking > 0), visible * (stance_taking < 0)
-    own = ("advice", "emotional", "doubt") if topic_traits else ()
-    by_topic = [side * (topic == TOPIC_NAMES.index(name)) for name in own for side in (endorse, challenge)]
     personal = prompts["recalled"][:, None] * fit_logit
-    columns = [endorse, challenge, *by_topic, endorse * stakes, *traits, personal]
+    columns = [endorse, challenge, endorse * stakes, *traits, personal]
     return np.concatenate([np.stack(columns, axis=-1), style], axis=-1, dtype=float)
 
 
