@@ -17,6 +17,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sim.config import Chat, InputError, Mixture, Policy, Scores, Settings, Training, check, unknown_name
+from sim.sweep import batched
 from sim.training.train import use_one_thread
 
 CONFIGS = str(Path(__file__).parent.parent / "configs")
@@ -71,6 +72,7 @@ def command(config_name: str, schema: type[SettingsT]) -> Callable[[Callable[[Se
     def wrap(main: Callable[[SettingsT], Any]) -> Callable[[], Any]:
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
         @functools.wraps(main)
+        @batched(to_settings)
         def entry(config: DictConfig) -> Any:
             use_one_thread()
             try:

@@ -18,10 +18,11 @@ from experiments.app import command, command_line
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine, resample_rows
 from sim.analysis.ledger import check_strength
 from sim.config import InputError, Scores, Settings, knob, with_value
-from sim.pipeline import Problem, prepare, simulate
+from sim.pipeline import simulate
 from sim.plots.drift import by_weight, check_strength_curve, drift_curves, ledger_panels, quality_against_proxy
 from sim.plots.report import write_report
 from sim.plots.style import save
+from sim.problem import Problem, prepare
 from sim.rewards.mixture import effective_weights, spread, usable
 from sim.training.theory import critical_weight
 from sim.world.arrays import Array

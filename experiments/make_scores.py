@@ -16,8 +16,8 @@ import pandas as pd
 from experiments.app import command
 from sim import rng
 from sim.config import Settings, knob
-from sim.pipeline import prepare
 from sim.plots.report import write_whole
+from sim.problem import prepare
 
 COLUMNS = ("correctness", "helpfulness", "model_spec", "thumbs_up")
 

@@ -8,15 +8,16 @@ step), ledger.csv, figures.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import xarray as xr
 from hydra.core.hydra_config import HydraConfig
 
 from experiments.app import command, command_line
 from sim.config import Settings
 from sim.pipeline import simulate
-from sim.plots.run import ledger_figure, metrics_figure
-from sim.plots.style import save
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @command("config", Settings)
@@ -31,8 +32,11 @@ def main(settings: Settings) -> float:
     return end
 
 
-def write_run(data: xr.Dataset, out: Path, command: str) -> None:
+def write_run(data: "xr.Dataset", out: Path, command: str) -> None:
     """Write metrics.csv, ledger.csv and two figures of the only run in `data`."""
+    from sim.plots.run import ledger_figure, metrics_figure  # a sweep draws nothing and need not load matplotlib
+    from sim.plots.style import save
+
     run = data.isel(run=0)
     run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(out / "metrics.csv")
     save(metrics_figure(run), out, "metrics", command)

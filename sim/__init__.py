@@ -8,7 +8,10 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.rewards`   what is rewarded, and how it is mixed
 * `sim.training`  policies and how they learn: the core, its plain twin, closed forms
 * `sim.analysis`  what it did: metrics, drift ledger, critical weight
+* `sim.problem`   settings and a seed become one world with its signals and metrics
+* `sim.batch`     many runs of one group of settings
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
@@ -17,8 +20,15 @@ C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
 Names below load on first use, so that `import sim` stays quick.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+# Hydra 1.3 finds launchers in the namespace `hydra_plugins` only; ours is a shim there (`sim/_plugins`).
+_PLUGINS = str(Path(__file__).parent / "_plugins")
+if _PLUGINS not in sys.path:
+    sys.path.append(_PLUGINS)
 
 _PUBLIC = {
     "Settings": "sim.config",
@@ -32,8 +42,10 @@ _PUBLIC = {
     "Training": "sim.config",
     "InputError": "sim.config",
     "World": "sim.world.arrays",
-    "prepare": "sim.pipeline",
+    "prepare": "sim.problem",
     "simulate": "sim.pipeline",
+    "open_sweep": "sim.sweep.results",
+    "export": "sim.sweep.results",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -7,9 +7,8 @@ import pytest
 from test_core import WAYS, random_problem
 
 from sim.analysis.ledger import attribute_drift, check_strength
-from sim.analysis.metrics import measure
 from sim.training.policies import make_policy
-from sim.training.train import train
+from sim.training.train import policy_means, train
 
 
 def ledger_of(estimator, optimizer, steps=20, shrink=1, record_every=1, policy="loglinear"):
@@ -20,7 +19,7 @@ def ledger_of(estimator, optimizer, steps=20, shrink=1, record_every=1, policy="
         actor, signals, weights, kl_coef, rate / shrink, steps=steps * shrink, estimator=estimator, optimizer=optimizer,
         record_every=record_every, ledger=True,
     )  # fmt: skip
-    observed = measure(actor, path.theta, (values * world.prompt_prob[:, None])[None])[:, 0]
+    observed = policy_means(actor, path.theta, (values * world.prompt_prob[:, None])[None])[:, 0]
     return attribute_drift(actor, path, values, observed), observed, (world, signals, weights, rate, values)
 
 

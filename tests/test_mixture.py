@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import sim
+from sim.batch import run_batch
 from sim.config import with_value
-from sim.pipeline import prepare, run_batch
+from sim.problem import prepare
 from sim.rewards.mixture import effective_weights, spread
 from sim.world.chat import make_chat
 
@@ -50,15 +51,15 @@ def test_a_monitor_changes_nothing_whatever_it_holds(scale, broken):
     problem.signals["train"]["thumbs_up"] = np.full(problem.splits["train"].log_ref.shape, broken)
     monitored = run_batch(settings, problem, table)
     plain = without_votes(settings)
-    absent_problem = prepare(plain, 0)
+    absent_problem = prepare(settings, 0)
     for scored in absent_problem.signals.values():
         scored["helpfulness_again"] = scored["helpfulness"]
     table = {k: v for k, v in table.items() if "thumbs" not in k} | {"mixture.weights.helpfulness_again": np.zeros(1)}
     absent = run_batch(plain, absent_problem, table)
     for name in ("sycophancy/rate", "true/quality", "kl", "proxy_reward"):
-        np.testing.assert_array_equal(monitored[name].values, absent[name].values)
-    assert monitored["rewards/thumbs_up/raw"].isnull().all() == (not np.isfinite(broken))
-    assert not monitored["ledger"].sel(cause="thumbs_up").any()
+        np.testing.assert_array_equal(monitored[name], absent[name])
+    assert np.isnan(monitored["rewards/thumbs_up/raw"]).all() == (not np.isfinite(broken))
+    assert not monitored["ledger"][..., list(settings.mixture.weights).index("thumbs_up")].any()
 
 
 def test_a_signal_that_counts_must_be_finite():

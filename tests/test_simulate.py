@@ -7,7 +7,7 @@ from test_mixture import SMALL
 import sim
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
 from sim.config import problems, with_value
-from sim.pipeline import prepare
+from sim.problem import prepare
 
 
 def test_runs_come_back_in_the_order_given():

@@ -13,9 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.training.policies import Policy
-from sim.training.theory import kl_divergence
-from sim.training.train import policy_log_probs
 from sim.world.arrays import Array, World
 from sim.world.users import TOPIC_NAMES
 
@@ -98,30 +95,6 @@ def attribute_metrics(world: World, split: str = "train") -> dict[str, Metric]:
     }
 
 
-def measure(policy: Policy, theta: Array, values: Array) -> Array:
-    """Return the means [..., M, R] of M linear metrics for parameters [..., D, R].
-
-    Args:
-        policy: on the split of the metrics.
-        theta: [D, R], or [T, D, R] for recorded steps.
-        values: [M, P, K].
-    """
-    if theta.ndim == 3:
-        return np.stack([measure(policy, step, values) for step in theta])
-    probs = np.exp(policy_log_probs(policy, theta)).reshape(-1, theta.shape[1])
-    return values.reshape(len(values), -1) @ probs
-
-
-def kl_and_entropy(policy: Policy, world: World, theta: Array) -> tuple[Array, Array]:
-    """Return KL(policy || reference) and the entropy, each [T, R] in nats per prompt, for theta [T, D, R]."""
-    kl, entropy = np.empty((len(theta), theta.shape[2])), np.empty((len(theta), theta.shape[2]))
-    for row, step in enumerate(theta):
-        log_policy = policy_log_probs(policy, step)
-        kl[row] = world.prompt_prob @ kl_divergence(log_policy, world.log_ref[..., None])
-        entropy[row] = -world.prompt_prob @ kl_divergence(log_policy, np.zeros(1))
-    return kl, entropy
-
-
 def weighted_values(world: World, metric_values: list[Array]) -> Array:
-    """Return [M, P, K] with the prompt probability multiplied in, as `measure` wants them."""
+    """Return [M, P, K] with the prompt probability multiplied in, as `policy_means` wants them."""
     return np.stack(metric_values) * world.prompt_prob[:, None]

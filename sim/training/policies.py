@@ -55,6 +55,7 @@ class LogLinear:
         self._with_ref = torch.cat([features, log_ref], dim=1)
         self._prompt_prob = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
         self._weighted = (features * self._prompt_prob.repeat_interleave(responses)[:, None]).T.contiguous()
+        self._rows, self._columns = torch.triu_indices(self.size, self.size)
         self._pairs: Tensor | None = None  # made when the natural gradient first asks for it
 
     def logits_(self, theta: Tensor, out: Tensor) -> None:
@@ -74,13 +75,15 @@ class LogLinear:
         mean = torch.einsum("rpk,pkd->rpd", by_run, self._features.view(prompts, responses, -1))
         if self._pairs is None:
             # One product with all pairs of features serves every run and step; the means are subtracted after.
-            pairs = self._features[:, :, None] * self._weighted.T[:, None, :]
-            self._pairs = pairs.reshape(len(self._features), -1)
-        second = (by_run.reshape(runs, -1) @ self._pairs).view(runs, self.size, self.size)
+            self._pairs = self._features[:, self._rows] * self._weighted.T[:, self._columns]
+        second = torch.empty(runs, self.size, self.size, dtype=probs.dtype)
+        second[:, self._rows, self._columns] = by_run.reshape(runs, -1) @ self._pairs
+        second[:, self._columns, self._rows] = second[:, self._rows, self._columns]
         fisher = second - torch.einsum("rpd,rpe,p->rde", mean, mean, self._prompt_prob)
         level = fisher.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(fisher.dtype).tiny)
         fisher.diagonal(dim1=1, dim2=2).add_((DAMPING[fisher.dtype] * level)[:, None])
-        solved = torch.linalg.solve(fisher, gradients.permute(2, 1, 0))
+        # A run that has diverged holds NaN: solve_ex leaves it to itself instead of stopping the batch.
+        solved = torch.linalg.solve_ex(fisher, gradients.permute(2, 1, 0)).result
         return solved.permute(2, 1, 0).contiguous()
 
 

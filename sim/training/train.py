@@ -35,6 +35,10 @@ class Trajectory(NamedTuple):
     moved: Array | None
 
 
+class Cancelled(Exception):  # noqa: N818
+    """Training was called off, by Ctrl-C or because another part failed."""
+
+
 class Optimizer:
     """Turns gradients by cause [C, D, R] into displacements by cause [C, D, R], whose sum is the update.
 
@@ -75,7 +79,7 @@ def train(
     optimizer: str = "sgd",
     ledger: bool = False,
     chunk: int = 64,
-    progress: Callable[[int], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Trajectory:
     """Return the trajectories of R runs that climb E[sum_i w_i r_i] - kl_coef KL(policy || reference).
 
@@ -91,7 +95,10 @@ def train(
         optimizer: "sgd" or "adam".
         ledger: whether to split every update by cause; costs about S + 1 times as much.
         chunk: runs trained at once.
-        progress: called with the number of runs done after each chunk.
+        cancelled: asked before each step; once it says yes, `Cancelled` is raised.
+
+    Raises:
+        Cancelled: the work was called off.
     """
     runs = weights.shape[1]
     recorded = np.unique(np.append(np.arange(0, steps + 1, record_every), steps))
@@ -112,6 +119,8 @@ def train(
         theta[0, :, part] = now
         row = 0
         for step in range(1, steps + 1):
+            if cancelled():
+                raise Cancelled
             lines = gradient.by_cause(now, flat_signals, weight) if ledger else gradient(now)[None]
             if estimator == "natural":
                 lines = policy.precondition(gradient.probs, lines)
@@ -125,14 +134,40 @@ def train(
                 if moved is not None:
                     moved[row - 1, :, :, part] = since
                     since.zero_()
-        if progress is not None:
-            progress(weight.shape[1])
     return Trajectory(recorded, theta, moved)
 
 
 def use_one_thread() -> None:
     """Keep torch to one thread in this process: the core is faster so, and workers do not fight over cores."""
     torch.set_num_threads(1)
+
+
+def policy_means(policy: Policy, theta: Array, values: Array) -> Array:
+    """Return the means [T, M, R] of M metrics that are linear in the probabilities.
+
+    Args:
+        policy: on the prompts of the metrics.
+        theta: [T, D, R] recorded parameters.
+        values: [M, P, K], the prompt probability multiplied in.
+    """
+    dtype = policy.log_ref.dtype
+    flat = torch.as_tensor(values.reshape(len(values), -1), dtype=dtype)
+    found = [flat @ log_probs(policy, step).exp_().flatten(0, 1) for step in torch.as_tensor(theta, dtype=dtype)]
+    return torch.stack(found).double().numpy()
+
+
+def kl_and_entropy(policy: Policy, theta: Array, prompt_prob: Array) -> tuple[Array, Array]:
+    """Return KL(policy || reference) and the entropy, each [T, R] in nats per prompt, for theta [T, D, R]."""
+    dtype = policy.log_ref.dtype
+    weight = torch.as_tensor(np.array(prompt_prob), dtype=dtype)
+    log_ref = policy.log_ref.view(*policy.shape, 1)
+    kl, entropy = [], []
+    for step in torch.as_tensor(theta, dtype=dtype):
+        logs = log_probs(policy, step)
+        probs = logs.exp()
+        entropy.append(-weight @ (probs * logs).sum(dim=1))
+        kl.append(weight @ logs.sub_(log_ref).mul_(probs).sum(dim=1))
+    return torch.stack(kl).double().numpy(), torch.stack(entropy).double().numpy()
 
 
 def policy_log_probs(policy: Policy, theta: Array) -> Array:

@@ -1,0 +1,215 @@
+"""Many runs of one group of settings.
+
+Worlds are prepared once a seed, runs cut into chunks that stay in cache, chunks shared out to threads (torch lets go of
+Python's lock while it works). A run's numbers depend on none of that.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.analysis.ledger import attribute_drift
+from sim.analysis.metrics import weighted_values
+from sim.config import Settings, Training
+from sim.problem import Problem, prepare
+from sim.rewards.mixture import effective_weights, order_signals, spread, usable
+from sim.training.policies import Policy, make_policy
+from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
+from sim.world.arrays import Array
+
+Table = Mapping[str, npt.NDArray[Any]]
+
+
+class Outcome(NamedTuple):
+    """What became of R runs.
+
+    found: name -> [R, T], and "ledger" [R, T, C + 1]; NaN where a run failed.
+    errors: row -> why it failed.
+    """
+
+    found: dict[str, Array]
+    errors: dict[int, str]
+
+
+def run_table(
+    settings: Settings,
+    table: Table,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    keep_going: bool = False,
+) -> Outcome:
+    """Train and measure R runs that share everything but the columns of the table.
+
+    Args:
+        settings: what they share.
+        table: every batched key -> [R] (`batched_values`).
+        workers: threads; the number of cores where None.
+        progress: called with the number of runs done.
+        cancelled: asked at every step.
+        keep_going: note a failing run and go on, instead of raising its error.
+    """
+    seeds = table["seed"]
+    outcome = Outcome({}, {})
+
+    def run_chunk(rows: npt.NDArray[np.intp], problem: "Future[Problem]") -> None:
+        try:
+            found = run_batch(settings, problem.result(), {k: v[rows] for k, v in table.items()}, cancelled)
+        except Cancelled:
+            raise
+        except Exception as error:
+            if not keep_going:
+                raise
+            # Halve until the run that fails stands alone; a lack of memory is cured on the way.
+            if len(rows) > 1 and not problem.exception():
+                half = len(rows) // 2
+                run_chunk(rows[:half], problem)
+                run_chunk(rows[half:], problem)
+                return
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            outcome.errors.update(dict.fromkeys(map(int, rows), reason))
+        else:
+            _keep(outcome, rows, found, len(seeds), settings.training)
+        if progress is not None:
+            progress(len(rows))
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        tasks = []
+        for seed in np.unique(seeds):
+            # Queued before its chunks, so it runs or has run when one of them waits for it.
+            problem = pool.submit(prepare, settings, int(seed))
+            rows = np.flatnonzero(seeds == seed)
+            for at in range(0, len(rows), settings.training.chunk):
+                tasks.append(pool.submit(run_chunk, rows[at : at + settings.training.chunk], problem))
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcome
+
+
+def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, training: Training) -> None:
+    """Copy a chunk's results to their rows; a run whose parameters are no longer finite has failed."""
+    for name, values in found.items():
+        # setdefault is atomic: whichever thread comes first makes the array
+        whole = outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
+        whole[rows] = values
+    finite = np.isfinite(found["kl"])
+    for place in np.flatnonzero(~finite.all(axis=1)):
+        step = recorded_steps(training)[np.flatnonzero(~finite[place])[0]]
+        outcome.errors[int(rows[place])] = f"diverged: parameters not finite at step {step}"
+
+
+def run_batch(
+    settings: Settings, problem: Problem, table: Table, cancelled: Callable[[], bool] = lambda: False
+) -> dict[str, Array]:
+    """Return what is measured of R runs that share one problem, by name: [R, T], and [R, T, C + 1] for the ledger."""
+    names, training = order_signals(settings.mixture.weights, problem.signals["train"]), settings.training
+    nominal = np.stack([table[f"mixture.weights.{name}"] for name in names])
+    weights = effective_weights(nominal, names.index(settings.mixture.added), settings.mixture.renormalize)
+    signals, scale = _trained_signals(settings, problem, names, weights)
+    weights = weights * scale[:, None]
+    policies = {
+        split: make_policy(settings.policy.kind, world, training.dtype)
+        for split, world in problem.splits.items()
+        if split != "finetune"
+    }
+    # A tabular policy does not generalise, so each split is trained on its own prompts.
+    trained: dict[str, Trajectory] = {}
+    for split in policies if settings.policy.kind == "tabular" else ["train"]:
+        trained[split] = train(
+            policies[split],
+            signals[split],
+            weights,
+            table["kl_coef"],
+            table["training.learning_rate"],
+            steps=training.steps,
+            record_every=training.record_every,
+            estimator=training.estimator,
+            optimizer=training.optimizer,
+            ledger=training.ledger,
+            chunk=training.chunk,
+            cancelled=cancelled,
+        )
+    paths = {split: trained.get(split, trained["train"]) for split in policies}
+
+    found = _measure_metrics(problem, policies, paths)
+    found |= _measure_rewards(problem, policies["train"], paths["train"], names, weights)
+    found["kl"], found["entropy"] = kl_and_entropy(
+        policies["train"], paths["train"].theta, problem.splits["train"].prompt_prob
+    )
+    found["objective"] = found["proxy_reward"] - table["kl_coef"] * found["kl"]
+    found = {name: values.T for name, values in found.items()}
+    if training.ledger:
+        metric = problem.metrics[problem.headline]
+        observed = found[problem.headline].T
+        lines = attribute_drift(policies[metric.split], paths[metric.split], metric.values, observed)
+        found["ledger"] = np.concatenate([np.zeros_like(lines[:1]), lines]).transpose(2, 0, 1)
+    return found
+
+
+def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
+    """Return the steps that are recorded, [T]."""
+    return np.unique(np.append(np.arange(0, training.steps + 1, training.record_every), training.steps))
+
+
+def batched_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings that may differ between the runs of a batch, by dotted key."""
+    return {
+        "seed": settings.seed,
+        "kl_coef": settings.kl_coef,
+        "training.learning_rate": settings.training.learning_rate,
+        **{f"mixture.weights.{name}": weight for name, weight in settings.mixture.weights.items()},
+    }
+
+
+def _trained_signals(
+    settings: Settings, problem: Problem, names: Sequence[str], weights: Array
+) -> tuple[dict[str, Array], Array]:
+    """Return the signals [S, P, K] of every split that has them, and the scale [S] of each."""
+    signals = {
+        split: usable(scored, names, weights, problem.splits[split].present)
+        for split, scored in problem.signals.items()
+        if split == "train" or settings.policy.kind == "tabular"
+    }
+    if settings.mixture.scale == "std":
+        return signals, 1 / spread(problem.splits["train"], signals["train"])
+    return signals, np.ones(len(names))
+
+
+def _measure_metrics(
+    problem: Problem, policies: Mapping[str, Policy], paths: Mapping[str, Trajectory]
+) -> dict[str, Array]:
+    """Return every linear metric, name -> [T, R], in the order of the problem's metrics."""
+    found: dict[str, Array] = {}
+    for split in policies:
+        here = {name: metric for name, metric in problem.metrics.items() if metric.split == split}
+        if not here:
+            continue
+        values = weighted_values(problem.splits[split], [metric.values for metric in here.values()])
+        means = policy_means(policies[split], paths[split].theta, values)
+        found |= {name: means[:, row] for row, name in enumerate(here)}
+    return {name: found[name] for name in problem.metrics}
+
+
+def _measure_rewards(
+    problem: Problem, policy: Policy, path: Trajectory, names: Sequence[str], weights: Array
+) -> dict[str, Array]:
+    """Return each signal's raw and weighted mean, and their weighted sum, the proxy reward; name -> [T, R]."""
+    world, scored = problem.splits["train"], problem.signals["train"]
+    held = [np.where(world.present, scored[name], 0.0) for name in names]
+    # A monitor may hold anything; its mean is NaN unless all of it is finite.
+    finite = [values if np.isfinite(values).all() else np.full_like(values, np.nan) for values in held]
+    raw = policy_means(policy, path.theta, weighted_values(world, finite))
+    weighted = np.where(weights > 0, raw * weights, 0.0)
+    found = {}
+    for row, name in enumerate(names):
+        found[f"rewards/{name}/raw"], found[f"rewards/{name}/weighted"] = raw[:, row], weighted[:, row]
+    return found | {"proxy_reward": weighted.sum(axis=1)}

@@ -1,0 +1,398 @@
+"""The Hydra launcher `batched`: a whole sweep as a few tensor programs, and the sweeper `grid` that hands it over.
+
+    hydra.launcher.resume=true     go on with the sweep in this folder: skip what is complete, run again what failed
+    hydra.launcher.dry_run=true    print the plan and run nothing
+    +hydra/launcher@hydra.launcher.inner=joblib|ray|submitit_slurm    shards through one of Hydra's own launchers
+
+The launcher plans (`plan.py`), cuts groups into shards (`shards.py`), and each shard's results are written by whoever
+ran it (`results.py`). An inner launcher is any launcher of Hydra's, so no scheduler is written here.
+"""
+
+import copy
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig, OmegaConf, open_dict
+from tqdm import tqdm
+
+from sim.config import InputError, Settings
+from sim.sweep.plan import Group, flatten, make_plan
+from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, open_sweep, versions
+from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
+from sim.training.train import Cancelled, use_one_thread
+
+SHARD_RUNS = 1024  # runs whose results are written together, unless `shard` says otherwise
+
+
+class SweepError(CompactHydraException):
+    """Shown by Hydra as its message alone, with exit code 1."""
+
+
+class BatchedLauncher(Launcher):
+    """Runs all jobs of a sweep as batches; see the module's docstring and configs/hydra/launcher/batched.yaml."""
+
+    def __init__(
+        self,
+        inner: Any = None,
+        workers: int | None = None,
+        shard: int | None = None,
+        shards: int | None = None,
+        job_dirs: str = "auto",
+        job_dirs_limit: int = 50,
+        resume: Any = False,
+        dry_run: bool = False,
+    ) -> None:
+        """Take the options of hydra.launcher.
+
+        Args:
+            inner: config of a Hydra launcher that runs the shards; None runs them here.
+            workers: threads; the number of cores where None.
+            shard: runs per shard.
+            shards: instead of `shard`, how many shards to cut the sweep into.
+            job_dirs: auto (up to the limit) | all | none.
+            job_dirs_limit: how many job folders `auto` writes.
+            resume: false | true | extend (another base configuration is accepted).
+            dry_run: print the plan and run nothing.
+        """
+        self.inner, self.workers, self.shard, self.shards = inner, workers, shard, shards
+        self.job_dirs, self.job_dirs_limit, self.resume, self.dry_run = job_dirs, job_dirs_limit, resume, dry_run
+        self.opened = False  # a sweeper may call launch many times; the folder is checked the first time
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        """Keep what Hydra hands over."""
+        self.context, self.task, self.config = hydra_context, task_function, config
+        convert = getattr(task_function, "batched_convert", None)
+        if convert is None:
+            raise SweepError("hydra/launcher=batched: this command cannot be batched; use hydra/launcher=basic")
+        self.convert: Callable[[DictConfig], Settings] = convert
+        if config.hydra.job.chdir or config.hydra.job.env_set:
+            raise SweepError("hydra.job.chdir and hydra.job.env_set cannot be honoured by hydra/launcher=batched")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs and return one JobReturn each, in order."""
+        try:
+            return self._launch(job_overrides, initial_job_idx)
+        except InputError as error:
+            raise SweepError(str(error)) from None
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        loader = self.context.config_loader
+        groups = make_plan(
+            job_overrides,
+            lambda overrides: loader.load_sweep_config(self.config, overrides),
+            self.convert,
+            lambda key: bool(loader.get_group_options(key, None, self.config.hydra.job.config_name, [])),
+            OverridesParser.create(config_loader=loader),
+        )
+        folder = Path(str(self.config.hydra.sweep.dir))
+        store = Store(folder)
+        ids = [group_ids(group) for group in groups]
+        if self.dry_run:
+            self._print_plan(groups, ids, store)
+            return _Returns(job_overrides, [(JobStatus.COMPLETED, None)] * len(job_overrides))
+        self._open(store, groups, initial_job_idx + len(job_overrides))
+        known = store.statuses() if store.parts() else {}
+        wanted = [np.array([known.get(run) != COMPLETED for run in own], dtype=bool) for own in ids]
+        total = int(sum(mask.sum() for mask in wanted))
+        if len(job_overrides) > total:
+            print(f"{len(job_overrides) - total} of {len(job_overrides)} runs are complete already", file=sys.stderr)
+        size = self.shard or (max(1, -(-total // self.shards)) if self.shards else SHARD_RUNS)
+        shards = (
+            shard
+            for group, own, mask in zip(groups, ids, wanted, strict=True)
+            for shard in cut(group, own, mask, initial_job_idx, size)
+        )
+        if self.inner is None:
+            self._run_here(shards, store, total)
+        else:
+            self._run_inner(list(shards), store)
+        return self._collect(job_overrides, initial_job_idx, groups, ids, store)
+
+    def _open(self, store: Store, groups: Sequence[Group], total: int) -> None:
+        """Start the sweep's folder, or check that it is the same sweep that is gone on with."""
+        base = constant_settings(groups)
+        if store.exists() and not self.opened:
+            if not self.resume:
+                raise InputError(
+                    f"{store.folder}: there is a sweep in this folder; hydra.launcher.resume=true goes on with it, "
+                    "another hydra.sweep.dir starts a new one"
+                )
+            before = store.manifest()["base"]
+            differ = [key for key in base if key in before and base[key] != before[key]]
+            if differ and self.resume != "extend":
+                lines = "\n".join(f"  - {key}: {before[key]} -> {base[key]}" for key in differ)
+                raise InputError(
+                    f"{store.folder}: the sweep in this folder has other settings; use a new hydra.sweep.dir, or "
+                    f"hydra.launcher.resume=extend\n{lines}"
+                )
+            base = {key: value for key, value in before.items() if key in base}
+        self.opened = True
+        manifest = {"base": base, "command": _command(), "total": total, "started": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        found = versions()
+        store.write_manifest(
+            manifest | {"versions": found, "commit": found["commit"], "results_version": RESULTS_VERSION}
+        )
+
+    def _print_plan(self, groups: Sequence[Group], ids: Sequence[Sequence[str]], store: Store) -> None:
+        known = store.statuses() if store.exists() else {}
+        done = sum(known.get(run) == COMPLETED for own in ids for run in own)
+        print(f"plan: {sum(map(len, ids))} runs in {len(groups)} groups, {done} complete already")
+        for group in groups:
+            varied = {key: len(np.unique(v)) for key, v in group.columns.items() if len(np.unique(v)) > 1}
+            print(f"  {len(group.jobs)} runs: " + (", ".join(f"{key} x {n}" for key, n in varied.items()) or "one"))
+
+    def _run_here(self, shards: Iterator[Shard], store: Store, total: int) -> None:
+        """Run the shards in this process, with a progress line; Ctrl-C keeps what is done."""
+        use_one_thread()
+        stop = threading.Event()
+        failed = 0
+        with _interrupt_sets(stop), tqdm(total=total, unit="run", desc="sweep", smoothing=0.1) as bar:
+            try:
+                for shard in shards:
+                    failed += run_shard(shard, store, self.workers, bar.update, stop.is_set)
+                    bar.set_postfix(failed=failed)
+            except Cancelled:
+                bar.close()
+                print(f"\ninterrupted; what is done is kept. Resume with:\n  {_resume_command(store)}", file=sys.stderr)
+                raise SystemExit(130) from None
+
+    def _run_inner(self, shards: Sequence[Shard], store: Store) -> None:
+        """Run one shard a job of another Hydra launcher."""
+        plan = store.inner / "shards"
+        for number, shard in enumerate(shards):
+            save_shard(shard, plan / f"{number}.json")
+        task = ShardTask(str(store.folder.absolute()), self.workers or 1)
+        config = copy.deepcopy(self.config)
+        own = [f"hydra.sweep.dir={store.inner / 'inner'}", "hydra.sweep.subdir=${hydra.job.num}"]
+        with open_dict(config):
+            config.hydra.launcher = self.inner
+            config.hydra.callbacks = {}
+            config.hydra.sweep.dir = str(store.inner / "inner")
+            config.hydra.sweep.subdir = "${hydra.job.num}"
+            kept = [o for o in config.hydra.overrides.hydra if not o.lstrip("+").startswith("hydra.sweep.")]
+            config.hydra.overrides.hydra = kept + own
+        inner = Plugins.instance().instantiate_launcher(hydra_context=self.context, task_function=task, config=config)
+        print(f"{sum(len(s.ids) for s in shards)} runs in {len(shards)} shards", file=sys.stderr)
+        returns = inner.launch([[] for _ in shards], initial_job_idx=0) if shards else []
+        for job in returns:
+            if job.status != JobStatus.COMPLETED:
+                raise InputError(f"a shard failed: {job._return_value}; {_resume_command(store)}")
+
+    def _collect(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+        groups: Sequence[Group],
+        ids: Sequence[Sequence[str]],
+        store: Store,
+    ) -> Sequence[JobReturn]:
+        """Return the jobs' results in order, and write their folders up to the limit."""
+        by_job: list[tuple[JobStatus, Any]] = [(JobStatus.UNKNOWN, None)] * len(job_overrides)
+        found = store.returns()
+        for group, own in zip(groups, ids, strict=True):
+            for job, run in zip(group.jobs.tolist(), own, strict=True):
+                status, value = found.get(run, ("", "the run is missing"))
+                if status == COMPLETED:
+                    by_job[job] = (JobStatus.COMPLETED, value)
+                else:
+                    by_job[job] = (JobStatus.FAILED, InputError(value))
+        few = self.job_dirs == "auto" and len(job_overrides) <= self.job_dirs_limit
+        if self.job_dirs == "all" or few or self.context.callbacks.callbacks:
+            return self._play_back(job_overrides, first, by_job, store)
+        return _Returns(job_overrides, by_job)
+
+    def _play_back(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+        outcomes: Sequence[tuple[JobStatus, Any]],
+        store: Store,
+    ) -> list[JobReturn]:
+        """Let Hydra run each job with a task that looks its result up: folders and callbacks are its own."""
+        data = open_sweep(store.folder)
+        returns = []
+        for number, (job, (status, value)) in enumerate(zip(job_overrides, outcomes, strict=True), first):
+            config = self.context.config_loader.load_sweep_config(self.config, list(job))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+
+            def look_up(_: DictConfig, number: int = number, status: JobStatus = status, value: Any = value) -> Any:
+                if status == JobStatus.FAILED:
+                    raise value
+                table = data.sel(run=number).drop_vars(["id", "job", "status", "error"]).to_dataframe()
+                table.to_csv(Path(HydraConfig.get().runtime.output_dir) / "metrics.csv")
+                return value
+
+            keys = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
+            returns.append(run_job(look_up, config, hydra_context=self.context, configure_logging=False, **keys))
+        return returns
+
+
+class _Returns(Sequence[JobReturn]):
+    """One JobReturn a job, made when it is asked for: a million of them would take a gigabyte."""
+
+    def __init__(self, overrides: Sequence[Sequence[str]], outcomes: Sequence[tuple[JobStatus, Any]]) -> None:
+        self.overrides, self.outcomes = overrides, outcomes
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        status, value = self.outcomes[index]
+        return JobReturn(overrides=list(self.overrides[index]), status=status, _return_value=value)
+
+
+class ShardTask:
+    """What an inner launcher runs: shard number `hydra.job.num` of the sweep in `folder`."""
+
+    def __init__(self, folder: str, workers: int) -> None:
+        """Take the sweep's folder, on storage that all workers see, and the threads of a worker."""
+        self.folder, self.workers = folder, workers
+
+    def __call__(self, _: DictConfig) -> int:
+        """Run the shard and write its part; return how many runs failed."""
+        use_one_thread()
+        store = Store(self.folder)
+        shard = load_shard(store.inner / "shards" / f"{HydraConfig.get().job.num}.json")
+        return run_shard(shard, store, self.workers)
+
+
+class GridSweeper(Sweeper):
+    """Hydra's grid, without composing every job to validate it (the launcher validates), plus zips and lists.
+
+    hydra.sweeper.zip: groups of keys that go together, [[kl_coef, seed]]: their sweeps must be equally long.
+    hydra.sweeper.list: dictionaries of overrides, each combined with the grid.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        zip: Sequence[Sequence[str]] | None = None,  # noqa: A002
+        list: Sequence[dict[str, Any]] | None = None,  # noqa: A002
+    ) -> None:
+        """Take the options of hydra.sweeper."""
+        self.max_batch_size, self.params = max_batch_size, params or {}
+        self.zipped, self.listed = zip or [], list or []
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        """Keep what Hydra hands over, and make the launcher."""
+        self.context, self.own_config = hydra_context, config
+        self.launcher: Any = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Expand the grid, launch it, and say at the end which runs failed."""
+        jobs = self.expand(arguments)
+        folder = Path(str(self.own_config.hydra.sweep.dir))
+        dry = bool(OmegaConf.select(self.own_config, "hydra.launcher.dry_run"))
+        failures: list[tuple[int, Any]] = []
+        size = self.max_batch_size or len(jobs)
+        for at in range(0, len(jobs), size):
+            returns = self.launcher.launch(jobs[at : at + size], initial_job_idx=at)
+            outcomes = getattr(returns, "outcomes", None) or [(job.status, job._return_value) for job in returns]
+            failures += [(at + i, value) for i, (status, value) in enumerate(outcomes) if status == JobStatus.FAILED]
+        if not dry:
+            OmegaConf.save(self.own_config, folder / "multirun.yaml")
+            print(f"{len(jobs) - len(failures)} runs complete, {len(failures)} failed: {folder}")
+        if failures:
+            shown = "\n".join(f"  - job {job} ({' '.join(jobs[job])}): {error}" for job, error in failures[:20])
+            more = f"\n  ... and {len(failures) - 20} more" if len(failures) > 20 else ""
+            raise SweepError(f"{len(failures)} of {len(jobs)} runs failed:\n{shown}{more}")
+
+    def expand(self, arguments: list[str]) -> list[list[str]]:
+        """Return the overrides of every job; the last override varies fastest."""
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        axes: dict[str, list[str]] = {}
+        for override in parser.parse_overrides([*(f"{k}={v}" for k, v in self.params.items()), *arguments]):
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                axes[key] = [f"{key}={override.get_value_element_as_str()}"]
+            elif override.is_discrete_sweep():
+                axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                raise SweepError(f"{key}: an interval cannot be swept on a grid; use range or choice")
+        grid: list[list[tuple[str, ...]]] = []
+        for keys in self.zipped:
+            grid.append(self._zip(axes, list(keys)))
+        grid += [[(text,) for text in axis] for axis in axes.values()]
+        if self.listed:
+            grid.append([tuple(f"{key}={value}" for key, value in entry.items()) for entry in self.listed])
+        return _product(grid)
+
+    @staticmethod
+    def _zip(axes: dict[str, list[str]], keys: list[str]) -> list[tuple[str, ...]]:
+        missing = [key for key in keys if key not in axes]
+        if missing:
+            raise SweepError(f"hydra.sweeper.zip: '{missing[0]}' is not swept on the command line")
+        lengths = {key: len(axes[key]) for key in keys}
+        if len(set(lengths.values())) > 1:
+            raise SweepError("hydra.sweeper.zip: " + ", ".join(f"{key} has {n} values" for key, n in lengths.items()))
+        return list(zip(*(axes.pop(key) for key in keys), strict=True))
+
+
+def _product(grid: Sequence[Sequence[tuple[str, ...]]]) -> list[list[str]]:
+    jobs: list[list[str]] = [[]]
+    for axis in grid:
+        jobs = [[*job, *entry] for job in jobs for entry in axis]
+    return jobs
+
+
+def constant_settings(groups: Sequence[Group]) -> dict[str, Any]:
+    """Return the settings, by dotted key, that are the same in all runs."""
+    flat = [flatten(group.settings) for group in groups]
+    constant = {key: value for key, value in flat[0].items() if all(other.get(key) == value for other in flat[1:])}
+    for key in groups[0].columns:
+        values = np.concatenate([group.columns[key] for group in groups if key in group.columns])
+        if (values == values[0]).all():
+            constant[key] = values[0].item()
+        else:
+            constant.pop(key, None)
+    return constant
+
+
+class _interrupt_sets:  # noqa: N801
+    """While inside, Ctrl-C sets the event instead of raising; a second one raises."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def __enter__(self) -> None:
+        def handle(_: int, __: Any) -> None:
+            if self.event.is_set():
+                raise KeyboardInterrupt
+            self.event.set()
+
+        self.main = threading.current_thread() is threading.main_thread()
+        self.before = signal.signal(signal.SIGINT, handle) if self.main else None
+
+    def __exit__(self, *_: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
+
+
+def _command() -> str:
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    start = f"python -m {module.name}" if module is not None else f"python {sys.argv[0]}"
+    return " ".join([start, *(f"'{word}'" if any(c in word for c in "() ,*[]{}") else word for word in sys.argv[1:])])
+
+
+def _resume_command(store: Store) -> str:
+    words = [w for w in _command().split(" ") if not w.startswith(("hydra.sweep.dir=", "hydra.launcher.resume="))]
+    return " ".join([*words, f"hydra.sweep.dir={store.folder}", "hydra.launcher.resume=true"])

@@ -1,0 +1,248 @@
+"""The results of a sweep on disk: one labelled data set, in parts that are written as they finish.
+
+    FOLDER/sweep/manifest.json      what was asked: command, versions, commit, settings shared by all runs
+    FOLDER/sweep/part-*.parquet     a row per run: id, job, status, batched settings, and a list over steps per metric
+
+A part is written to a temporary name, flushed and renamed, so that a reader finds all of it or nothing: the presence of
+a row is what marks a run as done. Each part carries the settings its runs share and the labels of its columns, and page
+checksums. Nothing is pickled.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim.config import InputError
+from sim.world.arrays import Array
+
+if TYPE_CHECKING:
+    import xarray as xr  # half a second to load: functions that make data sets do it
+
+RESULTS_VERSION = 1  # raise it when the same settings give other numbers
+NOT_IDENTITY = ("training.chunk",)  # settings that change no number
+COMPLETED, FAILED = "COMPLETED", "FAILED"
+
+
+def run_ids(shared: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """Return the identity of each run: a hash of its resolved settings, by sorted key, and the results version.
+
+    It does not depend on the order of the sweep, the job number, the folder or what else is swept.
+
+    Args:
+        shared: dotted key -> value of the settings that all runs share (batched keys are overridden by the columns).
+        columns: dotted key -> [N].
+    """
+    flat = {key: value for key, value in {**shared, **columns}.items() if key not in NOT_IDENTITY}
+    # json of a float is its shortest repr, so equal values give equal text
+    pieces, holes = [f"version={RESULTS_VERSION}"], []
+    for key in sorted(flat):
+        pieces.append(f"{key}=%s" if key in columns else f"{key}={json.dumps(flat[key])}".replace("%", "%%"))
+        holes += [columns[key].tolist()] if key in columns else []
+    template = "\n".join(pieces)
+    return [
+        hashlib.blake2b((template % row).encode(), digest_size=12).hexdigest()
+        for row in zip(*[map(json.dumps, hole) for hole in holes], strict=True)
+    ]
+
+
+class Store:
+    """The results folder of one sweep."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Take the sweep's folder (the one that holds `sweep/`)."""
+        self.folder = Path(folder)
+        self.inner = self.folder / "sweep"
+        self.manifest_path = self.inner / "manifest.json"
+
+    def exists(self) -> bool:
+        """Say whether a sweep was started here."""
+        return self.manifest_path.is_file()
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, whole or not at all."""
+        self.inner.mkdir(parents=True, exist_ok=True)
+        _replace(self.manifest_path, json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, or raise `InputError` if it is missing or broken."""
+        if not self.exists():
+            raise InputError(f"{self.folder}: no sweep in this folder (expected {self.manifest_path.name} in sweep/)")
+        try:
+            return dict(json.loads(self.manifest_path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{self.manifest_path}: not readable ({error})") from None
+
+    def parts(self) -> list[Path]:
+        """Return the parts, oldest first."""
+        return sorted(self.inner.glob("part-*.parquet"))
+
+    def write_part(
+        self,
+        rows: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+        metrics: Mapping[str, Array],
+        meta: Mapping[str, Any],
+    ) -> Path:
+        """Write one part, whole or not at all, and return its path.
+
+        Args:
+            rows: id, job, status, error and the batched settings, [N] each.
+            metrics: name -> [N, T].
+            meta: steps, settings, labels, headline, added.
+        """
+        arrays = {name: pa.array(values) for name, values in rows.items()}
+        for name, values in metrics.items():
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            arrays[f"metric:{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        table = pa.table(arrays).replace_schema_metadata({"thumbscale": json.dumps(meta)})
+        path = self.inner / f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", use_dictionary=["status"], write_page_checksum=True)
+        _replace(path, sink.getvalue().to_pybytes())
+        return path
+
+    def statuses(self) -> dict[str, str]:
+        """Return run id -> status; where a run was tried again the newest counts."""
+        found: dict[str, str] = {}
+        for path in self.parts():
+            table = _read(path, ["id", "status"])
+            found.update(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
+        return found
+
+    def returns(self) -> dict[str, tuple[str, Any]]:
+        """Return run id -> (status, final headline metric, or the error)."""
+        found: dict[str, tuple[str, Any]] = {}
+        for path in self.parts():
+            headline = f"metric:{_meta(path)['headline']}"
+            table = _read(path, ["id", "status", "error", headline])
+            ids, status, errors = (table[name].to_pylist() for name in ("id", "status", "error"))
+            values: list[Any] = [None] * len(table)
+            if headline in table.column_names:
+                column = table[headline].combine_chunks()
+                values = column.values.to_numpy(zero_copy_only=False).reshape(len(table), -1)[:, -1].tolist()
+            for run, state, error, value in zip(ids, status, errors, values, strict=True):
+                found[run] = (state, value if state == COMPLETED else error)
+        return found
+
+
+def open_sweep(path: str | Path) -> "xr.Dataset":
+    """Return the data set of a sweep, finished or not: dimensions run and step, settings that vary as coordinates.
+
+    Runs are in the order of their job numbers; a run that was tried again counts once, with its newest result. Failed
+    runs hold NaN and say why in the coordinate `error`.
+
+    Args:
+        path: the sweep's folder.
+
+    Raises:
+        InputError: if there is no sweep, no finished part, or a part is corrupt; it is named.
+    """
+    import xarray as xr
+
+    store = Store(path)
+    manifest = store.manifest()
+    paths = store.parts()
+    if not paths:
+        raise InputError(f"{path}: the sweep has no finished runs yet")
+    by_settings: dict[str, list[tuple[pa.Table, dict[str, Any]]]] = {}
+    for part in paths:
+        table = _read(part)
+        meta = json.loads(table.schema.metadata[b"thumbscale"])
+        by_settings.setdefault(json.dumps([meta["settings"], meta["steps"]], sort_keys=True), []).append((table, meta))
+    pieces = [_to_dataset(pa.concat_tables([t for t, _ in same]), same[0][1]) for same in by_settings.values()]
+    shared = [piece.attrs.pop("settings") for piece in pieces]
+    varying = [key for key in shared[0] if any(other.get(key) != shared[0][key] for other in shared)]
+    for piece, settings in zip(pieces, shared, strict=True):
+        for key in varying:
+            if key not in piece.coords and key in settings and not isinstance(settings[key], list | dict):
+                piece.coords[key] = ("run", np.full(piece.sizes["run"], settings[key]))
+    data = (
+        pieces[0] if len(pieces) == 1 else xr.concat(pieces, "run", join="outer", data_vars="all", coords="different")
+    )
+    # newest last: keep the last row of each id
+    _, from_end = np.unique(data["id"].values[::-1], return_index=True)
+    keep = data.sizes["run"] - 1 - from_end
+    data = data.isel(run=keep[np.argsort(data["job"].values[keep], kind="stable")])
+    attributes = {key: manifest[key] for key in ("command", "commit", "total") if key in manifest}
+    return data.assign_coords(run=data["job"].values).assign_attrs(attributes)
+
+
+def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
+    import xarray as xr
+
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {"step": np.array(meta["steps"])}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if name.startswith("metric:"):
+            metric = name.removeprefix("metric:")
+            values = column.values.to_numpy(zero_copy_only=False).reshape(len(table), -1)
+            variables[metric] = (("run", "step"), values, meta["labels"].get(metric, {}))
+        else:
+            values = column.to_numpy(zero_copy_only=False)
+            coordinates[name] = ("run", values.astype(str) if values.dtype == object else values)
+    attributes = {"headline": meta["headline"], "added": meta["added"], "settings": meta["settings"]}
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def export(data: "xr.Dataset", path: str | Path) -> None:
+    """Write a data set as one flat table, a row per run and step, to .parquet or .csv."""
+    target = Path(path)
+    table = data.to_dataframe().reset_index()
+    if target.suffix == ".parquet":
+        table.to_parquet(target, index=False)
+    elif target.suffix == ".csv":
+        table.to_csv(target, index=False)
+    else:
+        raise InputError(f"{path}: the ending must be .parquet or .csv")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the numbers may depend on, and the commit of the project."""
+    found = {name: version(name) for name in ("thumbscale", "torch", "numpy", "hydra-core")}
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return found | {"commit": git.stdout.strip() or "unknown", "results": str(RESULTS_VERSION)}
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: corrupt or truncated ({reason}); delete it and resume the sweep") from None
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(pq.read_schema(path).metadata[b"thumbscale"]))
+    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        raise InputError(f"{path}: corrupt or truncated ({error}); delete it and resume the sweep") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens to this process."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there is untouched"
+        ) from None
