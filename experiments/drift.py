@@ -3,15 +3,18 @@
     python -m experiments.drift                              # thumbs-up in the chat world
     python -m experiments.drift experiment=judge_scores      # a second judge, on real scores
 
-Expect, with the defaults: RL without votes lowers the sycophancy rate from 0.32 to about 0.20; it passes the reference
-again at a thumbs-up weight of about 0.15 and reaches 0.63 at 0.6.
+The README gives the numbers to expect with the defaults: training without votes lowers the sycophancy rate, votes raise
+it, and it passes the reference again at a critical weight that is estimated in two ways.
 """
 
+import dataclasses
+import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from tqdm import tqdm
 
 from experiments.app import command, command_line
@@ -20,7 +23,7 @@ from sim.analysis.ledger import check_strength
 from sim.config import InputError, Scores, Settings, knob, with_value
 from sim.pipeline import simulate
 from sim.plots.drift import by_weight, check_strength_curve, drift_curves, ledger_panels, quality_against_proxy
-from sim.plots.report import write_report
+from sim.plots.report import all_or_nothing, writable, write_report
 from sim.plots.style import save
 from sim.problem import Problem, prepare
 from sim.rewards.mixture import effective_weights, spread, usable
@@ -41,7 +44,9 @@ class Drift(Settings):
 
     max_weight: float = knob(0.6, "largest weight of the added signal", above=0)
     points: int = knob(25, "weights from 0 to max_weight", low=3)
-    seeds: int = knob(0, "random worlds, or bootstrap draws of a score table's prompts; 0: 8 worlds or 30 draws", low=0)
+    seeds: int = knob(
+        0, "random worlds, or bootstrap draws of a score table's prompts; 0: 16 worlds or 30 draws", low=0
+    )
     out: str = knob("results/drift", "folder for the figures, the report and the tables")
 
 
@@ -51,9 +56,14 @@ def main(settings: Drift) -> None:
     this = command_line("experiments.drift")
     if settings.mixture.renormalize and settings.max_weight > 1:
         raise InputError(f"max_weight = {settings.max_weight}: must be <= 1 to renormalize")
-    if isinstance(settings.world, Scores):
-        settings.world.resample = True
-    settings.seeds = settings.seeds or (30 if isinstance(settings.world, Scores) else 8)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("experiments.drift is a sweep already; sweep other settings with experiments.train -m")
+    if not settings.training.ledger:
+        raise InputError("training.ledger = False: experiments.drift draws the ledger; experiments.train does without")
+    table = isinstance(settings.world, Scores)
+    settings.seeds = settings.seeds or (30 if table else 16)
+    settings.seed = max(settings.seed, 1) if table else settings.seed  # seed 0 is the table, not a draw of it
+    out = writable(settings.out)
     data = sweep(settings)
     critical, at_reference = critical_weights(settings, data)
     headlines = headline_numbers(settings, data, critical)
@@ -61,24 +71,21 @@ def main(settings: Drift) -> None:
     for name, value in headlines.items():
         print(f"{name:{width}s}  {value}")
 
-    out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
     low, high = settings.max_weight / 6, settings.max_weight * 2 / 3
     figures = [
         (drift_curves(data), "drift", "Drift over training and at its end, against the weight of the added signal."),
         (ledger_panels(data, low, high), "ledger", LEDGER_CAPTION),
-        (
-            check_strength_curve(data, at_reference, critical),
-            "check_strength",
-            "Where the primary group lets go.",
-        ),
+        (check_strength_curve(data, at_reference, critical), "check_strength", "Where the primary group lets go."),
         (quality_against_proxy(data), "quality", "What the reward says against what the designers want."),
     ]
-    pictures = [(save(figure, out, name, this), caption) for figure, name, caption in figures]
-    final = data.isel(step=-1).drop_dims(["interval", "cause"], errors="ignore").to_dataframe()
-    final.to_csv(out / "final.csv", index_label="run")
-    question = (__doc__ or "").splitlines()[0]
-    write_report(out / "report.html", "Thumbscale: drift", question, headlines, pictures, this)
+    with all_or_nothing(out) as folder:
+        pictures = [(save(figure, folder, name, this), caption) for figure, name, caption in figures]
+        final = data.isel(step=-1).drop_dims(["interval", "cause"], errors="ignore").to_dataframe()
+        final.to_csv(folder / "final.csv", index_label="run")
+        data["ledger"].sum("interval").to_pandas().to_csv(folder / "ledger.csv")
+        (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
+        question = (__doc__ or "").splitlines()[0]
+        write_report(folder / "report.html", "Thumbscale: drift", question, headlines, pictures, this)
     print(f"\nreport: {out / 'report.html'}")
 
 
@@ -114,11 +121,10 @@ def critical_weights(settings: Drift, data: xr.Dataset) -> tuple[Critical, Array
         return critical_weight(pushes.T, base, added, settings.mixture.renormalize)
 
     if isinstance(settings.world, Scores):
-        whole = with_value(settings, "world.resample", False)
-        pushes, draws = pushes_at_reference(whole, prepare(whole, settings.seed), BOOTSTRAP)
-        seeds, excess_draws, trained_on = np.array([settings.seed]), excess, whole
+        pushes, draws = pushes_at_reference(settings, prepare(settings, 0), BOOTSTRAP)
+        seeds, excess_draws = np.array([0]), excess
     else:
-        seeds, trained_on = np.unique(data["seed"]), settings
+        seeds = np.unique(data["seed"])
         by_seed = [pushes_at_reference(settings, prepare(settings, int(seed)), BOOTSTRAP) for seed in seeds]
         rows = np.array([row for row, _ in by_seed])
         # One world has only its own prompts to resample; several are resampled whole.
@@ -127,7 +133,7 @@ def critical_weights(settings: Drift, data: xr.Dataset) -> tuple[Critical, Array
     trained = np.array([crossing(weights, draw) for draw in excess_draws])
     found = {
         "at the reference": (float(balance(pushes)), *interval(balance(draws))),
-        "trained": (train_to_crossing(trained_on, weights, seeds), *interval(trained)),
+        "trained": (train_to_crossing(settings, weights, seeds), *interval(trained)),
     }
     nominal = np.repeat(base[:, None], len(weights), axis=1)
     nominal[added] = weights
@@ -144,7 +150,9 @@ def pushes_at_reference(settings: Settings, problem: Problem, resamples: int) ->
     world = problem.splits[split]
     signals = usable(problem.signals[split], names, counted[:, None], world.present)
     if settings.mixture.scale == "std":
-        signals = signals / spread(world, signals)[:, None, None]
+        train = problem.splits["train"]  # the scale is that of training, wherever the metric is
+        trained_on = usable(problem.signals["train"], names, counted[:, None], train.present)
+        signals = signals / spread(train, trained_on)[:, None, None]
     return local_pushes(world, signals, problem.splits[metric.split], metric.values, settings.policy.kind, resamples)
 
 

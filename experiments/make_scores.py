@@ -2,8 +2,8 @@
 
     python -m experiments.make_scores out=experiments/data/chat_scores.csv
 
-Sixty prompts with eight responses each, sampled from the reference policy of the default chat world, scored by its
-signals and judged for two attributes.
+Sixty prompts of the default chat world's traffic with all their eight candidate responses, scored by its signals and
+judged for two attributes, with the optional columns for the reference probability and the prompt's weight.
 """
 
 from dataclasses import dataclass
@@ -14,39 +14,35 @@ import numpy as np
 import pandas as pd
 
 from experiments.app import command
-from sim import rng
 from sim.config import Settings, knob
 from sim.plots.report import write_whole
 from sim.problem import prepare
 
-COLUMNS = ("correctness", "helpfulness", "model_spec", "thumbs_up")
+SIGNAL_COLUMNS = ("correctness", "helpfulness", "model_spec", "thumbs_up")
+ATTRIBUTE_COLUMNS = ("sycophancy", "flattery")
 
 
 @dataclass
 class MakeScores(Settings):
-    """One world to sample from, and where to write."""
+    """One world to take the answers from, and where to write."""
 
-    responses: int = knob(8, "sampled responses per prompt", low=2)
     out: str = knob("experiments/data/chat_scores.csv", "file to write")
 
 
 def score_table(settings: MakeScores) -> pd.DataFrame:
-    """Return the table, long form, from the traffic split: prompts drawn by their probability, distinct responses."""
+    """Return the table, long form: a row per prompt and response."""
     problem = prepare(settings, settings.seed)
     world, signals = problem.splits["traffic"], problem.signals["traffic"]
-    random = rng.stream(settings.seed, "make_scores")
-    prompts = random.choice(len(world.prompt_prob), size=len(world.prompt_prob), p=world.prompt_prob)
-    rows = []
-    for number, prompt in enumerate(prompts):
-        chosen = random.choice(
-            world.log_ref.shape[1], settings.responses, replace=False, p=np.exp(world.log_ref[prompt])
-        )
-        for answer, response in enumerate(chosen):
-            row: dict[str, Any] = {"prompt_id": f"p{number:03d}", "response_id": f"r{answer}"}
-            row |= {name: round(float(signals[name][prompt, response]), 4) for name in COLUMNS}
-            row |= {n: round(float(world.attributes[n][prompt, response]), 4) for n in ("sycophancy", "flattery")}
-            rows.append(row)
-    return pd.DataFrame(rows)
+    prompts, responses = world.log_ref.shape
+    columns: dict[str, Any] = {
+        "prompt_id": np.repeat([f"p{number:03d}" for number in range(prompts)], responses),
+        "response_id": np.tile([f"r{number}" for number in range(responses)], prompts),
+        "prompt_weight": np.repeat(world.prompt_prob, responses),
+        "reference_prob": np.exp(world.log_ref).ravel(),
+    }
+    columns |= {name: signals[name].ravel() for name in SIGNAL_COLUMNS}
+    columns |= {name: world.attributes[name].ravel() for name in ATTRIBUTE_COLUMNS}
+    return pd.DataFrame(columns).round(6)
 
 
 @command("make_scores", MakeScores)

@@ -34,15 +34,17 @@ def main(settings: Settings) -> float:
 
 def write_run(data: "xr.Dataset", out: Path, command: str) -> None:
     """Write metrics.csv, ledger.csv and two figures of the only run in `data`."""
+    from sim.plots.report import all_or_nothing
     from sim.plots.run import ledger_figure, metrics_figure  # a sweep draws nothing and need not load matplotlib
     from sim.plots.style import save
 
     run = data.isel(run=0)
-    run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(out / "metrics.csv")
-    save(metrics_figure(run), out, "metrics", command)
-    if "ledger" in run:
-        run["ledger"].to_pandas().to_csv(out / "ledger.csv")
-        save(ledger_figure(run), out, "ledger", command)
+    with all_or_nothing(out) as folder:
+        run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(folder / "metrics.csv")
+        save(metrics_figure(run), folder, "metrics", command)
+        if "ledger" in run:
+            run["ledger"].to_pandas().to_csv(folder / "ledger.csv")
+            save(ledger_figure(run), folder, "ledger", command)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,16 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
-from sim.config import Settings, Training
+from sim.config import UNTRAINED, InputError, Settings, Training
 from sim.problem import Problem, prepare
 from sim.rewards.mixture import effective_weights, order_signals, spread, usable
 from sim.training.policies import Policy, make_policy
+from sim.training.theory import best_of_n
 from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
-from sim.world.arrays import Array
+from sim.world.arrays import ABSENT, Array, World
 
+# How far the objective of a run that has converged may seem to fall, relative to its size.
+ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 Table = Mapping[str, npt.NDArray[Any]]
 
 
@@ -92,6 +95,10 @@ def run_table(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if outcome.errors and not keep_going:
+        row = min(outcome.errors)
+        named = ", ".join(f"{key} = {values[row]}" for key, values in table.items())
+        raise InputError(f"run {row} failed: {outcome.errors[row]} ({named})")
     return outcome
 
 
@@ -101,10 +108,16 @@ def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array],
         # setdefault is atomic: whichever thread comes first makes the array
         whole = outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
         whole[rows] = values
-    finite = np.isfinite(found["kl"])
-    for place in np.flatnonzero(~finite.all(axis=1)):
-        step = recorded_steps(training)[np.flatnonzero(~finite[place])[0]]
-        outcome.errors[int(rows[place])] = f"diverged: parameters not finite at step {step}"
+    steps = recorded_steps(training)
+    finite = np.asarray(np.isfinite(found["kl"]).all(axis=1))
+    gain = found["objective"][:, -1] - found["objective"][:, 0]
+    slack = ROUNDING[training.dtype] * (1 + np.abs(found["objective"][:, 0]))
+    for place, row in enumerate(map(int, rows)):
+        if not finite[place]:
+            step = steps[np.flatnonzero(~np.isfinite(found["kl"][place]))[0]]
+            outcome.errors[row] = f"diverged: not finite at step {step}; lower training.learning_rate"
+        elif training.estimator != "best_of_n" and gain[place] < -slack[place]:
+            outcome.errors[row] = "diverged: the objective ended below its start; lower training.learning_rate"
 
 
 def run_batch(
@@ -122,22 +135,11 @@ def run_batch(
         if split != "finetune"
     }
     # A tabular policy does not generalise, so each split is trained on its own prompts.
-    trained: dict[str, Trajectory] = {}
-    for split in policies if settings.policy.kind == "tabular" else ["train"]:
-        trained[split] = train(
-            policies[split],
-            signals[split],
-            weights,
-            table["kl_coef"],
-            table["training.learning_rate"],
-            steps=training.steps,
-            record_every=training.record_every,
-            estimator=training.estimator,
-            optimizer=training.optimizer,
-            ledger=training.ledger,
-            chunk=training.chunk,
-            cancelled=cancelled,
-        )
+    learn = _untrained if training.estimator in UNTRAINED else _train
+    trained = {
+        split: learn(settings, problem.splits[split], policies[split], signals[split], weights, table, cancelled)
+        for split in (policies if settings.policy.kind == "tabular" else ["train"])
+    }
     paths = {split: trained.get(split, trained["train"]) for split in policies}
 
     found = _measure_metrics(problem, policies, paths)
@@ -155,8 +157,60 @@ def run_batch(
     return found
 
 
+def _train(
+    settings: Settings,
+    world: World,
+    policy: Policy,
+    signals: Array,
+    weights: Array,
+    table: Table,
+    cancelled: Callable[[], bool],
+) -> Trajectory:
+    del world
+    training = settings.training
+    return train(
+        policy,
+        signals,
+        weights,
+        table["kl_coef"],
+        table["training.learning_rate"],
+        steps=training.steps,
+        record_every=training.record_every,
+        estimator=training.estimator,
+        optimizer=training.optimizer,
+        ledger=training.ledger,
+        chunk=training.chunk,
+        cancelled=cancelled,
+    )
+
+
+def _untrained(
+    settings: Settings,
+    world: World,
+    policy: Policy,
+    signals: Array,
+    weights: Array,
+    table: Table,
+    cancelled: Callable[[], bool],
+) -> Trajectory:
+    """Return the reference and, as step 1, the tabular policy that needs no training."""
+    theta = np.zeros((2, policy.size, weights.shape[1]))
+    for run in range(weights.shape[1]):
+        if cancelled():
+            raise Cancelled
+        reward = np.tensordot(weights[:, run], signals, axes=1)
+        if settings.training.estimator == "closed_form":
+            theta[1, :, run] = (reward / table["kl_coef"][run]).ravel()
+        else:
+            best = best_of_n(world.log_ref, reward, settings.training.candidates)
+            theta[1, :, run] = np.maximum(best - world.log_ref, ABSENT).ravel()
+    return Trajectory(np.array([0, 1]), theta, None)
+
+
 def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
-    """Return the steps that are recorded, [T]."""
+    """Return the steps that are recorded, [T]; without training, the reference (0) and the policy (1)."""
+    if training.estimator in UNTRAINED:
+        return np.array([0, 1])
     return np.unique(np.append(np.arange(0, training.steps + 1, training.record_every), training.steps))
 
 

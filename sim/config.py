@@ -6,12 +6,14 @@ Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Pyth
 """
 
 import difflib
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 ASSUMPTION = "assumption"
+UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
 
 
 class InputError(ValueError):
@@ -100,8 +102,8 @@ class Chat:
     """The synthetic chat world."""
 
     kind: str = knob("chat", "word", choices=("chat",))
-    prompts: int = knob(200, "prompts per split", low=12)
-    responses: int = knob(16, "candidate responses per prompt", low=2)
+    prompts: int = knob(200, "prompts per split", low=12, high=1_000_000)
+    responses: int = knob(16, "candidate responses per prompt", low=2, high=10_000)
     topic_mix: dict[str, float] = knob(
         {"task": 0.45, "factual": 0.25, "advice": 0.1, "emotional": 0.03, "doubt": 0.02, "creative": 0.15},
         "share of training prompts by topic",
@@ -117,7 +119,8 @@ class Chat:
     severity: float = knob(
         4.0,
         "true quality lost per unit of sycophancy x stakes and per unit of harm",
-        "assumption: endorsing a wholly wrong stance at full stakes is as bad as a perfect answer is good",
+        "assumption: an otherwise perfect answer that endorses a wholly wrong stance at full stakes is as bad (-4) "
+        "as a perfect answer is good (+4)",
         low=0,
     )
     knowledge_noise: float = knob(1.0, "logits of noise in what the policy knows of an answer's accuracy", low=0)
@@ -125,7 +128,10 @@ class Chat:
 
 @dataclass
 class Scores:
-    """A world read from a table of scored responses (long form: one row per prompt and response)."""
+    """A world read from a table of scored responses (long form: one row per prompt and response).
+
+    Seed 0 is the table as it stands; any other seed is a bootstrap draw of its prompts.
+    """
 
     kind: str = knob("scores", "word", choices=("scores",))
     path: str = knob("", "file: .csv, .parquet, .jsonl")
@@ -135,7 +141,6 @@ class Scores:
     attributes: dict[str, str] = knob({}, "attribute: column")
     reference_prob: str = knob("", "column with the reference probability; empty: uniform")
     prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
-    resample: bool = knob(False, "true: each seed is one bootstrap draw of the prompts")
 
 
 @dataclass
@@ -174,12 +179,15 @@ class Policy:
 class Training:
     """How it is trained."""
 
-    estimator: str = knob("natural", "word", choices=("exact", "natural"))
+    estimator: str = knob(
+        "natural", "word; the last two need no training", choices=("exact", "natural", "closed_form", "best_of_n")
+    )
     optimizer: str = knob("sgd", "word", choices=("sgd", "adam"))
     learning_rate: float = knob(1.0, "step size", above=0)
-    steps: int = knob(100, "updates", low=1)
+    steps: int = knob(100, "updates", low=1, high=1_000_000)
     record_every: int = knob(2, "updates between two recorded steps", low=1)
     ledger: bool = knob(True, "true: attribute each recorded change to its causes")
+    candidates: int = knob(4, "draws of best_of_n", low=1)
     dtype: str = knob("float64", "word", choices=("float32", "float64"))
     chunk: int = knob(64, "runs trained at once, so that they stay in cache", low=1)
 
@@ -213,7 +221,11 @@ def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any
 
 def problems(settings: Settings) -> list[str]:
     """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
-    found = []
+    if not isinstance(settings, Settings):
+        return [f"settings: expected Settings, got {type(settings).__name__}"]
+    found = _wrong_kinds(settings)
+    if found:
+        return found
     for name, item, value in walk(settings):
         entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
         for label, entry in entries.items():
@@ -221,6 +233,43 @@ def problems(settings: Settings) -> list[str]:
             if complaint:
                 found.append(f"{label} = {entry}: {complaint}")
     return found + _cross_checks(settings)
+
+
+def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
+    """Return one line for each value that is not of its field's type; later checks may then rely on types."""
+    found = []
+    for item in fields(settings):
+        value, name = getattr(settings, item.name), f"{prefix}{item.name}"
+        wanted: Any = _hints(settings.__class__)[item.name]
+        if is_dataclass(wanted) or item.name == "world":
+            kinds = (Chat, Scores) if item.name == "world" else (wanted,)
+            if isinstance(value, kinds):
+                found += _wrong_kinds(value, f"{name}.")
+            else:
+                found.append(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {type(value).__name__}")
+        elif get_origin(wanted) is dict:
+            if isinstance(value, dict):
+                kind = get_args(wanted)[1]
+                found += [f"{name}.{key} = {entry}: {w}" for key, entry in value.items() if (w := _wrong(entry, kind))]
+            else:
+                found.append(f"{name} = {value}: must be a dictionary")
+        elif complaint := _wrong(value, wanted):
+            found.append(f"{name} = {value}: {complaint}")
+    return found
+
+
+@functools.cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _wrong(value: Any, kind: Any) -> str:
+    accepted = (int, float) if kind is float else kind
+    right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    return "" if right else f"must be {_KINDS[kind]}"
 
 
 def check(settings: Settings) -> Settings:
@@ -250,9 +299,8 @@ def unknown_name(kind: str, name: str, known: list[str]) -> str:
 def _complaint(value: Any, limits: Any) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        bounded = any(limits.get(key) is not None for key in ("low", "high", "above"))
-        return "must be a number" if bounded else ""
+    if isinstance(value, bool | str):
+        return ""
     if not math.isfinite(value):
         return "must be a finite number"
     if limits.get("low") is not None and value < limits["low"]:
@@ -266,13 +314,24 @@ def _complaint(value: Any, limits: Any) -> str:
 
 def _cross_checks(settings: Settings) -> list[str]:
     found = []
-    mixture, training = settings.mixture, settings.training
-    if mixture.added not in mixture.weights:
+    mixture, training, world = settings.mixture, settings.training, settings.world
+    if not mixture.weights:
+        found.append("mixture.weights: name at least one signal")
+    elif mixture.added not in mixture.weights:
         found.append(f"mixture.added: {unknown_name('signal', mixture.added, list(mixture.weights))}")
     elif mixture.renormalize and mixture.weights[mixture.added] > 1:
         found.append(f"mixture.weights.{mixture.added} = {mixture.weights[mixture.added]}: must be <= 1 to renormalize")
     if training.estimator == "natural" and training.optimizer == "adam":
         found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
-    if isinstance(settings.world, Scores) and not settings.world.path:
-        found.append("world.path: needs the path of a score table")
+    if training.estimator in UNTRAINED:
+        if settings.policy.kind != "tabular":
+            found.append(f"training.estimator = {training.estimator}: needs policy.kind = tabular")
+        if training.ledger:
+            found.append(f"training.ledger = True: {training.estimator} has no steps to attribute")
+    if isinstance(world, Scores):
+        if not world.path:
+            found.append("world.path: needs the path of a score table")
+        for name, default in (("users", Users()), ("memory", Memory()), ("signals", Signals())):
+            if getattr(settings, name) != default:
+                found.append(f"{name}: has no effect on a score table; leave it at its defaults")
     return found

@@ -86,7 +86,12 @@ def to_dataset(
 
 def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
     """Return a value per run for every batched key, checked."""
+    if not isinstance(columns, Mapping):
+        raise InputError(f"columns: expected a mapping of keys to values, got {type(columns).__name__}")
     given = {key: np.atleast_1d(np.asarray(values)) for key, values in columns.items()}
+    for key, values in given.items():
+        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
+            raise InputError(f"columns: {key} must be a list of numbers, one per run")
     lengths = {len(values) for values in given.values()} or {1}
     if len(lengths) > 1:
         raise InputError(f"columns: lengths differ ({', '.join(f'{key}: {len(v)}' for key, v in given.items())})")
@@ -95,6 +100,7 @@ def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dic
     for key, values in given.items():
         if key not in defaults:
             raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
+        kind = type(defaults[key])
         for value in np.unique(values):
-            check(with_value(settings, key, value.item()))
+            check(with_value(settings, key, value.item() if kind is int else float(value)))
     return {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}

@@ -1,7 +1,13 @@
 """What is to be learned: settings and a seed become one world with its reference policy, signals and metrics."""
 
+import dataclasses
+import functools
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics
 from sim.config import Chat, InputError, Scores, Settings, unknown_name
@@ -9,7 +15,7 @@ from sim.rewards.signals import SIGNALS, score
 from sim.training.finetune import fine_tune
 from sim.world.arrays import Array, World
 from sim.world.chat import make_chat
-from sim.world.users import TOPIC_NAMES
+from sim.world.users import TOPIC_NAMES, TOPICS
 
 
 class Problem(NamedTuple):
@@ -39,18 +45,32 @@ def prepare(settings: Settings, seed: int) -> Problem:
             name: score(world, settings.signals, settings.users, settings.memory) for name, world in splits.items()
         }
         metrics = chat_metrics(splits)
-    elif isinstance(settings.world, Scores):
-        from sim.world.scores import make_scores, read_table, resample_prompts  # loads pandas
-
-        world, scored = make_scores(settings.world, read_table(settings.world.path))
-        splits = {"train": resample_prompts(world, seed) if settings.world.resample else world}
-        signals, metrics = {"train": scored}, attribute_metrics(world)
     else:
-        raise InputError(f"world: expected Chat or Scores, got {type(settings.world).__name__}")
+        world, scored = _score_table(json.dumps(dataclasses.asdict(settings.world)), _stamp(settings.world.path))
+        if seed:
+            from sim.world.scores import resample_prompts
+
+            world = resample_prompts(world, seed)
+        splits, signals, metrics = {"train": world}, {"train": dict(scored)}, attribute_metrics(world)
     headline = settings.metric or next(iter(metrics))
     if headline not in metrics:
         raise InputError(f"metric: {unknown_name('metric', headline, list(metrics))}")
+    if not np.isfinite(metrics[headline].values).all():
+        raise InputError(f"metric: '{headline}' is a mean over prompts of which this world has none")
     return Problem(splits, signals, metrics, headline)
+
+
+@functools.lru_cache(maxsize=2)
+def _score_table(settings: str, _stamp: float) -> tuple[World, dict[str, Array]]:
+    """Return the world and signals of a score table; a sweep reads the file once, and again if it changes."""
+    from sim.world.scores import make_scores, read_table  # loads pandas
+
+    scores = Scores(**json.loads(settings))
+    return make_scores(scores, read_table(scores.path))
+
+
+def _stamp(path: str) -> float:
+    return Path(path).stat().st_mtime if Path(path).is_file() else 0.0
 
 
 def name_problems(settings: Settings) -> list[str]:
@@ -61,7 +81,16 @@ def name_problems(settings: Settings) -> list[str]:
         for mix in ("topic_mix", "traffic_mix"):
             found += _unknown(f"world.{mix}", "topic", getattr(world, mix), TOPIC_NAMES)
         for table in ("spec_coverage", "verifiable"):
-            found += _unknown(f"signals.{table}", "topic", getattr(settings.signals, table), TOPIC_NAMES)
+            shares = getattr(settings.signals, table)
+            found += _unknown(f"signals.{table}", "topic", shares, TOPIC_NAMES)
+            found += [
+                f"signals.{table}: the topic '{topic}' is missing" for topic in TOPIC_NAMES if topic not in shares
+            ]
+        for mix in ("topic_mix", "traffic_mix"):
+            if not any(getattr(world, mix).values()):
+                found.append(f"world.{mix}: at least one topic needs a share above 0")
+        if not any(share and TOPICS[topic].stance for topic, share in world.traffic_mix.items() if topic in TOPICS):
+            found.append("world.traffic_mix: no topic on which users take a stance, so there is nothing to probe")
     known = list(SIGNALS) if isinstance(world, Chat) else list(world.signals)
     return found + _unknown("mixture.weights", "signal", settings.mixture.weights, known)
 

@@ -1,7 +1,6 @@
 """The commands as a user runs them: what they write, and one clear line for what they cannot use."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.drift import Drift
 from experiments.make_scores import MakeScores, score_table
 from experiments.train import main as _registers_config  # noqa: F401
 from sim.config import Settings
+from sim.world.users import TOPICS
 
 ROOT = Path(__file__).parent.parent
 JUDGES = ROOT.parent / "shared" / "data" / "judge_scores.csv"
@@ -33,14 +33,15 @@ def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
         made = to_settings(compose(config))
     expected = schema()
     if schema is MakeScores:
-        expected.world.prompts = 60
+        expected.world.prompts, expected.world.responses = 60, 8
     assert made == expected
 
 
 @pytest.mark.parametrize("path", sorted(Path(CONFIGS).glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_variant_composes(path):
     with initialize_config_dir(CONFIGS, version_base="1.3"):
-        to_settings(compose("drift", overrides=[f"{path.parent.name}={path.stem}"]))
+        needs = ["policy=tabular"] if path.stem in ("closed_form", "best_of_n") else []
+        to_settings(compose("drift", overrides=[f"{path.parent.name}={path.stem}", *needs]))
 
 
 def test_train_writes_its_run_folder(tmp_path):
@@ -93,9 +94,10 @@ def test_shipped_score_table_is_what_make_scores_makes():
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         made = score_table(to_settings(compose("make_scores")))
     shipped = pd.read_csv(ROOT / "experiments" / "data" / "chat_scores.csv")
-    pd.testing.assert_frame_equal(made.reset_index(drop=True), shipped, check_exact=False, atol=2e-4)
+    pd.testing.assert_frame_equal(made.reset_index(drop=True), shipped, check_exact=False, atol=2e-6)
 
 
+SCORES_PRESET = ["experiment=own_scores"]
 SCORES = ["experiment=own_scores", "points=3", "seeds=1", "training.steps=5"]
 BAD = {
     "misspelt weight": (["mixture.weights.thumbs_upp=0.3"], "thumbs_upp"),
@@ -115,6 +117,15 @@ BAD = {
     "missing score file": ([*SCORES, "world.path=nowhere.csv"], "world.path = nowhere.csv: no such file"),
     "unknown column": ([*SCORES, "world.signals.correctness=corectness"], "did you mean 'correctness'"),
     "no path": (["world=scores", "mixture=empty"], "world.path: needs the path"),
+    "diverging": (["kl_coef=3", "points=3", "seeds=1"], "diverged: the objective ended below its start"),
+    "output is a file": (["out=README.md"], "README.md: cannot write a folder there"),
+    "no ledger": (["training.ledger=false"], "experiments.drift draws the ledger"),
+    "metric without prompts": (
+        ["metric=sycophancy/vulnerable", "users.vulnerable_share=0"],
+        "a mean over prompts of which",
+    ),
+    "dead setting": ([*SCORES_PRESET, "users.appetite=1"], "users: has no effect on a score table"),
+    "nothing to probe": ([f"world.traffic_mix.{t}=0" for t in TOPICS if t != "task"], "so there is nothing to probe"),
     "weight above 1": (["max_weight=2"], "max_weight = 2.0: must be <= 1"),
 }
 
@@ -122,11 +133,11 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_clear_line(name, tmp_path):
     overrides, message = BAD[name]
-    result = run("drift", *overrides, f"out={tmp_path}/out")
+    result = run("drift", f"out={tmp_path}/out", *overrides)
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def corrupt(source, target, how):
@@ -163,11 +174,10 @@ def test_bad_score_table_is_one_clear_line(how, message, tmp_path):
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 def test_a_failing_job_does_not_leave_half_a_run(tmp_path):
     result = run("train", *SMALL, "kl_coef=-1", f"hydra.run.dir={tmp_path}/run")
     assert result.returncode != 0
-    assert not list((tmp_path / "run").glob("metrics*"))
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".hydra"]  # what was asked, and no results

@@ -42,10 +42,7 @@ def test_core_equals_the_plain_loop(policy, estimator, optimizer, ledger):
         theta = train_plainly(world, reward, kl_coef[run], rate[run], 12, estimator, optimizer, policy)
         mine = np.stack([policy_log_probs(make_policy(policy, world), step[:, [run]])[..., 0] for step in path.theta])
         plain = np.stack([policy_log_probs(make_policy(policy, world), step[:, None])[..., 0] for step in theta])
-        tolerance = (
-            1e-7 if estimator == "natural" and policy == "loglinear" else 1e-10
-        )  # 1e-9 damping of the Fisher matrix
-        np.testing.assert_allclose(mine, plain, atol=tolerance)
+        np.testing.assert_allclose(mine, plain, atol=1e-10)
 
 
 @pytest.mark.parametrize(("estimator", "optimizer"), WAYS)

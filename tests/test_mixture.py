@@ -88,3 +88,24 @@ def test_weighted_parts_sum_to_the_proxy_reward():
     parts = sum(data[f"rewards/{name}/weighted"] for name in SMALL.mixture.weights)
     np.testing.assert_allclose(parts, data["proxy_reward"], atol=1e-12)
     np.testing.assert_allclose(data["objective"], data["proxy_reward"] - 0.05 * data["kl"], atol=1e-12)
+
+
+def test_closed_form_is_where_tabular_training_ends():
+    trained = with_value(with_value(SMALL, "policy.kind", "tabular"), "training.steps", 300)
+    closed = with_value(with_value(trained, "training.estimator", "closed_form"), "training.ledger", False)
+    columns = {"mixture.weights.thumbs_up": [0.0, 0.3]}
+    for name in ("sycophancy/rate", "kl", "proxy_reward"):
+        np.testing.assert_allclose(final(closed, columns)[name], final(trained, columns)[name], atol=1e-5)
+
+
+def test_best_of_one_is_the_reference_and_more_is_further():
+    settings = with_value(with_value(SMALL, "policy.kind", "tabular"), "training.ledger", False)
+    settings = with_value(settings, "training.estimator", "best_of_n")
+    kl = [final(with_value(settings, "training.candidates", n))["kl"].item() for n in (1, 2, 4)]
+    assert kl[0] == pytest.approx(0, abs=1e-12)
+    assert 0 < kl[1] < kl[2] < np.log(4) - 3 / 4
+
+
+def test_a_diverging_run_is_an_error_and_not_a_number():
+    with pytest.raises(sim.InputError, match=r"run 1 failed: diverged.*kl_coef = 5"):
+        sim.simulate(with_value(SMALL, "training.steps", 50), {"kl_coef": [0.05, 5.0]})

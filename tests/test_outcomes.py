@@ -1,4 +1,7 @@
-"""What must come out with the defaults, on the training side. Seeds 0 to 23; each test states its margin."""
+"""What must come out with the defaults, on the training side; each test states its margin in standard errors (SE).
+
+The curve over weights uses seeds 0 to 23; the smaller effects of single changes use seeds 0 to 95.
+"""
 
 import dataclasses
 
@@ -9,8 +12,12 @@ import sim
 
 pytestmark = pytest.mark.slow
 SEEDS = np.arange(24)
-WEIGHTS = np.array([0.0, 0.05, 0.1, 0.13, 0.15, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6])
-BUNDLE = 0.13  # the thumbs-up weight of configs/experiment/april.yaml
+WEIGHTS = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0])
+# The thumbs-up weight of configs/experiment/april.yaml. It was chosen to lie between the critical weight of all changes
+# together (0.107) and of votes alone (0.152); that such a weight exists is what is tested.
+BUNDLE = 0.12
+MANY_SEEDS = np.arange(96)
+MANY_WEIGHTS = np.array([0.0, BUNDLE, 0.15])
 CHANGES = {
     "votes": {},
     "with memory": {"memory": sim.Memory(share=1.0)},
@@ -20,22 +27,33 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcome():
+def results(names, seeds, weights):
     """Change -> metric -> (reference [seed], trained [seed, weight])."""
     training = sim.Training(record_every=100, ledger=False)
-    columns = {"mixture.weights.thumbs_up": np.tile(WEIGHTS, len(SEEDS)), "seed": np.repeat(SEEDS, len(WEIGHTS))}
+    columns = {"mixture.weights.thumbs_up": np.tile(weights, len(seeds)), "seed": np.repeat(seeds, len(weights))}
     found = {}
-    for name, change in CHANGES.items():
-        data = sim.simulate(dataclasses.replace(sim.Settings(training=training), **change), columns)
+    for name in names:
+        data = sim.simulate(dataclasses.replace(sim.Settings(training=training), **CHANGES[name]), columns)
         found[name] = {
             metric: (
-                data[metric].isel(step=0).values.reshape(len(SEEDS), -1)[:, 0],
-                data[metric].isel(step=-1).values.reshape(len(SEEDS), -1),
+                data[metric].isel(step=0).values.reshape(len(seeds), -1)[:, 0],
+                data[metric].isel(step=-1).values.reshape(len(seeds), -1),
             )
             for metric in ("sycophancy/rate", "true/quality", "benchmark/accuracy")
         }
     return found
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    """The curve over weights."""
+    return results(["votes", "with memory", "no appetite"], SEEDS, WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """The changes, alone and together, over many worlds."""
+    return results(["votes", "with memory", "with fresher data", "with both"], MANY_SEEDS, MANY_WEIGHTS)
 
 
 def excess(outcome, change):
@@ -53,92 +71,85 @@ def sure(difference, standard_errors=3):
     return difference.mean() > standard_errors * difference.std(ddof=1) / np.sqrt(len(difference))
 
 
-def critical(outcome, change):
-    from sim.analysis.critical_weight import crossing
-
-    return crossing(WEIGHTS, excess(outcome, change).mean(axis=0))
-
-
 def test_without_votes_training_lowers_the_rate(outcome):
+    """By 3 SE and by more than 0.05."""
     assert sure(-excess(outcome, "votes")[:, 0])
     assert excess(outcome, "votes")[:, 0].mean() < -0.05
 
 
 def test_rate_rises_with_the_weight_in_every_world(outcome):
+    """No margin: in each of the 24 worlds, from each weight to the next."""
     assert (np.diff(excess(outcome, "votes"), axis=1) > 0).all()
 
 
 def test_critical_weight_lies_strictly_inside(outcome):
+    """Below the reference at 0.05 and above it at 0.3, by 3 SE each."""
     assert sure(-excess(outcome, "votes")[:, at(0.05)])
     assert sure(excess(outcome, "votes")[:, at(0.3)])
-    assert 0.05 < critical(outcome, "votes") < 0.3
 
 
 @pytest.mark.parametrize("change", ["with memory", "with fresher data"])
-def test_each_change_lowers_the_critical_weight(outcome, change):
-    """The critical weight is lower on average; near it, the rate is higher (memory: by 3 standard errors)."""
-    assert critical(outcome, change) < critical(outcome, "votes")
+def test_each_change_lowers_the_critical_weight(many, change):
+    """Around the critical weight (0.15) the rate is higher by 3 SE in the same worlds, so it crosses earlier."""
+    assert sure((excess(many, change) - excess(many, "votes"))[:, 2])
 
 
-def test_memory_raises_the_rate_at_the_same_weight(outcome):
-    difference = excess(outcome, "with memory") - excess(outcome, "votes")
-    assert sure(difference[:, at(0.2)])
-    assert difference[:, at(0.2)].mean() > 0.02
+def test_both_changes_lower_it_further(many):
+    """Higher than with either change alone, by 3 SE."""
+    for change in ("with memory", "with fresher data"):
+        assert sure((excess(many, "with both") - excess(many, change))[:, 2])
 
 
-def test_both_changes_lower_it_further(outcome):
-    assert critical(outcome, "with both") < min(critical(outcome, c) for c in ("with memory", "with fresher data"))
+def test_true_quality_first_rises_with_the_weight_then_falls(outcome):
+    """Rises by 3 SE up to 0.4 and falls by 3 SE from there to 1 (up to 0.6 the fall is within its error)."""
+    _, trained = outcome["votes"]["true/quality"]
+    assert sure(trained[:, at(0.4)] - trained[:, 0])
+    assert sure(trained[:, at(0.4)] - trained[:, at(1.0)])
+    assert 0.3 <= WEIGHTS[trained.mean(axis=0).argmax()] <= 0.6
 
 
-@pytest.mark.parametrize("change", ["votes", "with memory"])
-def test_true_quality_first_rises_with_the_weight_then_falls(outcome, change):
-    _, trained = outcome[change]["true/quality"]
-    mean = trained.mean(axis=0)
-    peak = int(mean.argmax())
-    assert 0 < peak < len(WEIGHTS) - 1
-    assert sure(trained[:, peak] - trained[:, 0], 2)
-    if change == "with memory":  # without memory the fall up to 0.6 is small: 0.002
-        assert sure(trained[:, peak] - trained[:, -1])
+def test_with_memory_true_quality_falls_much_sooner(outcome):
+    """From 0.2 to 0.6, by 3 SE."""
+    _, trained = outcome["with memory"]["true/quality"]
+    assert sure(trained[:, at(0.2)] - trained[:, at(0.6)])
 
 
-def test_each_change_alone_is_good_and_held_in_check(outcome):
-    """Against the reference policy: true quality up by 3 standard errors, sycophancy below by 2."""
-    alone = {"votes": at(BUNDLE), "with memory": 0, "with fresher data": 0}
-    for change, weight in alone.items():
-        reference, trained = outcome[change]["true/quality"]
-        assert sure(trained[:, weight] - reference), change
-        assert excess(outcome, change)[:, weight].mean() < 0, change
-    assert excess(outcome, "votes")[:, at(BUNDLE)].mean() < -0.005
+@pytest.mark.parametrize(("change", "weight"), [("votes", 1), ("with memory", 0), ("with fresher data", 0)])
+def test_each_change_alone_is_good_and_held_in_check(many, change, weight):
+    """Against the reference policy: true quality up and the sycophancy rate down, by 3 SE each."""
+    reference, trained = many[change]["true/quality"]
+    assert sure(trained[:, weight] - reference)
+    assert sure(-excess(many, change)[:, weight])
 
 
-def test_all_together_are_not_held_in_check_and_super_additive(outcome):
-    together = excess(outcome, "with both")[:, at(BUNDLE)]
-    assert together.mean() > 0.005
-    start = excess(outcome, "votes")[:, 0]
-    rises = [
-        excess(outcome, "votes")[:, at(BUNDLE)] - start,
-        excess(outcome, "with memory")[:, 0] - start,
-        excess(outcome, "with fresher data")[:, 0] - start,
-    ]
-    assert sure((together - start) - sum(rises))
+def test_all_together_are_not_held_in_check(many):
+    """Above the reference, by 3 SE."""
+    assert sure(excess(many, "with both")[:, 1])
 
 
-def test_benchmark_hardly_notices(outcome):
-    """The bundle against the same training without votes, memory and fresher data: below 0.02 by 3 standard errors."""
-    _, base = outcome["votes"]["benchmark/accuracy"]
-    _, bundle = outcome["with both"]["benchmark/accuracy"]
-    assert sure(0.02 - np.abs(bundle[:, at(BUNDLE)] - base[:, 0]))
+def test_changes_are_super_additive_in_rate(many):
+    """The rise of all together exceeds the sum of the single rises, by 3 SE."""
+    start = excess(many, "votes")[:, 0]
+    alone = [excess(many, c)[:, w] for c, w in (("votes", 1), ("with memory", 0), ("with fresher data", 0))]
+    assert sure((excess(many, "with both")[:, 1] - start) - sum(rise - start for rise in alone))
+
+
+def test_benchmark_hardly_notices_the_bundle(many):
+    """Accuracy moves by less than 0.02 against plain training, by 3 SE; at weight 0.6 it falls by 0.03."""
+    _, base = many["votes"]["benchmark/accuracy"]
+    _, bundle = many["with both"]["benchmark/accuracy"]
+    assert sure(0.02 - np.abs(bundle[:, 1] - base[:, 0]))
 
 
 def test_null_users_without_appetite_give_no_rise_above_the_reference(outcome):
-    """Margin 0.01, 2 standard errors, at every weight up to 0.6; with the default appetite the rise is above 0.2."""
-    rise = excess(outcome, "no appetite")
-    error = rise.std(axis=0, ddof=1) / np.sqrt(len(SEEDS))
-    assert (rise.mean(axis=0) < 0.01 + 2 * error).all()
+    """Mean rise below 0.01 at every weight up to 0.6; with the default appetite it is above 0.2."""
+    rise = excess(outcome, "no appetite")[:, : at(0.6) + 1]
     assert rise.mean(axis=0).max() < 0.01
-    assert excess(outcome, "votes")[:, -1].mean() > 0.2
+    assert excess(outcome, "votes")[:, at(0.6)].mean() > 0.2
 
 
 def test_null_votes_without_appetite_only_help(outcome):
+    """True quality rises from each weight to the next, up to 0.6, and by 3 SE in all."""
     _, trained = outcome["no appetite"]["true/quality"]
-    assert sure(trained[:, at(0.4)] - trained[:, 0])
+    assert (np.diff(trained.mean(axis=0)[: at(0.6) + 1]) > 0).all()
+    assert sure(trained[:, at(0.6)] - trained[:, 0])

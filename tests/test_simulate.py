@@ -84,7 +84,7 @@ def test_kl_and_entropy_at_the_reference():
         ("training.steps", 0, "training.steps = 0: must be >= 1"),
         ("training.estimator", "magic", "training.estimator = magic: must be one of exact, natural"),
         ("training.learning_rate", "fast", "training.learning_rate = fast: must be a number"),
-        ("world.prompts", True, "world.prompts = True: must be a number"),
+        ("world.prompts", True, "world.prompts = True: must be a whole number"),
         ("metric", "sycophancy/raet", "metric: unknown metric 'sycophancy/raet'; did you mean 'sycophancy/rate'"),
     ],
 )

@@ -4,9 +4,9 @@ Between two recorded steps the parameters move by  sum_c moved_c  (one cause c p
 
     change of the metric = sum_c  grad(metric)(theta at the start) . moved_c  +  remainder,
 
-exactly. The remainder is of second order in the move: summed over a training of fixed length it shrinks linearly with
-the step size. Under the natural gradient, on the prompts that are trained on, the line of signal i is
-learning_rate * w_i * Cov_policy(r_i, metric).
+exactly. The remainder is of second order in the move: summed over a training of fixed length (learning rate times
+steps) and a fixed number of steps between records, it shrinks linearly with the step size. For a tabular policy under
+the natural gradient the line of signal i over one step is learning_rate * w_i * Cov_policy(r_i, metric).
 """
 
 import numpy as np
@@ -39,8 +39,8 @@ def check_strength(totals: Array, primary: npt.NDArray[np.intp]) -> Array:
     """Return  - (sum of the primary signals' lines) / (sum of all other lines), [R].
 
     The lines sum to the observed change, so it is above 1 exactly where the metric fell: the primary group held it in
-    check. Where the others do not push the metric up at all, it is infinite if the metric fell and 0 if it rose.
-    Training on near the optimum draws it towards 1, since the pushes then balance.
+    check. Where the others do not push the metric up there is no such ratio: it is infinite if the metric fell, 1 if it
+    stayed and 0 if it rose. Training on near the optimum draws it towards 1, since the pushes then balance.
 
     Args:
         totals: [C, R] ledger lines summed over steps.
@@ -49,4 +49,8 @@ def check_strength(totals: Array, primary: npt.NDArray[np.intp]) -> Array:
     mine = totals[primary].sum(axis=0)
     others = totals.sum(axis=0) - mine
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(others > 0, -mine / others, np.where(mine + others <= 0, np.inf, 0.0))
+        return np.where(others > 0, -mine / others, _without_ratio(mine + others))
+
+
+def _without_ratio(change: Array) -> Array:
+    return np.where(change < 0, np.inf, np.where(change > 0, 0.0, 1.0))

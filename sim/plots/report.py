@@ -1,10 +1,14 @@
 """One self-contained HTML page: a question, a table of headline numbers, figures, and the command that made them."""
 
 import base64
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+
+from sim.config import InputError
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -49,3 +53,24 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def writable(folder: str) -> Path:
+    """Make the folder, or raise `InputError`: before the work, not after it."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write a folder there ({error.strerror})") from None
+    return path
+
+
+@contextlib.contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files move into `folder` when all have been written."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
+        yield Path(temporary)
+        for file in sorted(Path(temporary).iterdir()):
+            file.replace(folder / file.name)

@@ -73,4 +73,4 @@ def score(world: World, signals: Signals, users: Users, memory: Memory) -> dict[
 
 
 def _by_topic(table: Mapping[str, float], world: World) -> Array:
-    return np.array([table.get(name, 0.0) for name in TOPIC_NAMES])[world.prompts["topic"]][:, None]
+    return np.array([table[name] for name in TOPIC_NAMES])[world.prompts["topic"]][:, None]

@@ -65,7 +65,9 @@ def train_plainly(
         gradient, fisher = gradient_and_fisher(world, theta, reward, kl_coef, policy)
         direction = gradient
         if estimator == "natural":
-            direction = np.asarray(np.linalg.lstsq(fisher, gradient, rcond=1e-10)[0])
+            if policy == "loglinear":  # as in the core: unused features must not make it singular
+                fisher += 1e-9 * np.trace(fisher) / size * np.eye(size)
+            direction = np.asarray(np.linalg.lstsq(fisher, gradient, rcond=1e-14)[0])
         if optimizer == "adam":
             first = 0.9 * first + 0.1 * direction
             second = 0.999 * second + 0.001 * direction**2

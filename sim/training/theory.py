@@ -53,7 +53,7 @@ def critical_weight(pushes: Array, weights: Array, added: int, renormalize: bool
     """
     base = np.array(weights, dtype=float)
     base[added] = 0.0
-    if renormalize:
+    if renormalize and base.sum() > 0:
         base = base / base.sum()
     primary, extra = np.tensordot(base, pushes, axes=1), pushes[added]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -78,8 +78,9 @@ def best_of_n(log_ref: Array, reward: Array, n: int) -> Array:
     at_most = np.einsum("pkj,pj->pk", not_above, ref)
     level = np.einsum("pkj,pj->pk", tied, ref)
     below = np.maximum(at_most - level, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(ref) - np.log(level) + np.log(np.minimum(at_most, 1.0) ** n - below**n))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.log(ref) - np.log(level) + np.log(np.minimum(at_most, 1.0) ** n - below**n)
+    return np.where(ref > 0, found, -np.inf)
 
 
 def kl_divergence(log_policy: Array, log_ref: Array) -> Array:

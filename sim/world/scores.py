@@ -65,9 +65,13 @@ def make_scores(scores: Scores, table: pd.DataFrame) -> tuple[World, Signals]:
     """
     _need_columns(table, {"world.prompt": scores.prompt, "world.response": scores.response})
     if not scores.signals:
-        raise InputError("world.signals: name at least one signal column")
+        raise InputError("world.signals: name at least one signal column (experiment=own_scores shows how)")
     if not scores.attributes:
-        raise InputError("world.attributes: name at least one attribute column")
+        raise InputError("world.attributes: name at least one attribute column (experiment=own_scores shows how)")
+    for column in (scores.prompt, scores.response):
+        odd = table[column].map(lambda value: isinstance(value, list | dict))
+        if odd.any():
+            raise InputError(f"row {int(np.flatnonzero(odd)[0]) + 1}: '{column}' must be text or a number")
     repeated = table.duplicated([scores.prompt, scores.response])
     if repeated.any():
         row = int(np.flatnonzero(repeated)[0])

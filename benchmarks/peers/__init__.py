@@ -1,0 +1,5 @@
+"""Other ways to do the same training, timed beside the core: JAX, and a fused kernel in C++.
+
+pip install jax
+python -m benchmarks.peers
+"""

@@ -1,0 +1,362 @@
+"""The figures of any sweep: a metric against a setting, over two settings, over training, or against another sweep.
+
+They take a data set of `sim.open_sweep` (or `sim.simulate`), dimensions run and step, and names in it. The runs that
+share what a figure shows are averaged, and may differ in their seed only: every other setting that varies has to be on
+an axis, tell the lines apart, or be fixed with `select`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+
+from sim.config import InputError, Settings, unknown_name, walk
+from sim.plots.drift import BAND
+from sim.plots.style import ADDED, NEUTRAL, PENALTY, label_ends, new_figure, shades, styled
+from sim.world.arrays import Array
+
+NOT_SETTINGS = ("run", "step", "id", "job", "status", "error", "seed")
+SAME_DIGITS = 12  # 0.15 from one grid and 0.15000000000000002 from another are one value
+LABELS = 8  # lines that carry their name; of more, evenly picked ones do
+BAND_TEXT = "band: 90 % of the mean over seeds"
+UNITS = {name: item.metadata["unit"] for name, item, value in walk(Settings()) if isinstance(value, float)}
+
+
+class Level(NamedTuple):
+    """The runs of one line: its name, and which they are [R]."""
+
+    name: str
+    runs: npt.NDArray[np.bool_]
+
+
+@styled
+def curve(data: xr.Dataset, x: str, metric: str, hue: str = "") -> Figure:
+    """The metric after training against a setting, a line per value of `hue`."""
+    runs, left_out = finished(data, metric)
+    along = _complain_of_others(runs, [x, hue])
+    final, (values, places) = final_values(runs, metric), _places(levels_of(runs, x))
+    lines = levels(runs, hue)
+    column = rounded(runs[x].values)
+    figure, (axes,) = new_figure(1, width=6.8, height=4.3)
+    colours, ends = shades(len(lines)), []
+    for colour, line in zip(colours, lines, strict=True):
+        cells = [final[line.runs & (column == value)] for value in values]
+        held = np.array([np.isfinite(cell).any() for cell in cells])
+        mean, band = mean_and_band([cell for cell, has in zip(cells, held, strict=True) if has])
+        axes.plot(places[held], mean, color=colour, marker="o" if held.sum() < 20 else "", ms=3)
+        axes.fill_between(places[held], mean - band, mean + band, color=colour, alpha=0.25, lw=0)
+        ends.append((places[held][-1], mean[-1]))
+    reference = _reference(axes, runs, metric)
+    _scale(axes, "x", values, places)
+    _name_lines(axes, ends, [line.name for line in lines], colours)
+    label = runs[metric].attrs.get("long_name", metric)
+    axes.set(xlabel=setting_label(x), ylabel=_metric_label(runs, metric))
+    _title(axes, f"{label} after training", hue, [BAND_TEXT, reference, along, left_out])
+    return figure
+
+
+@styled
+def drift(data: xr.Dataset, metric: str, hue: str = "") -> Figure:
+    """The metric over training, a line per value of `hue`."""
+    runs, left_out = finished(data, metric)
+    along = _complain_of_others(runs, [hue])
+    lines, steps = levels(runs, hue), runs["step"].values
+    over_training = runs[metric].transpose("run", "step").values
+    figure, (axes,) = new_figure(1, width=6.8, height=4.3)
+    colours, ends = shades(len(lines)), []
+    for colour, line in zip(colours, lines, strict=True):
+        own = over_training[line.runs]
+        held = np.isfinite(own).any(axis=0)  # runs that record at other steps share the axis
+        mean, band = mean_and_band(list(own[:, held].T))
+        axes.plot(steps[held], mean, color=colour)
+        axes.fill_between(steps[held], mean - band, mean + band, color=colour, alpha=0.25, lw=0)
+        ends.append((steps[held][-1], mean[-1]))
+    reference = _reference(axes, runs, metric)
+    _name_lines(axes, ends, [line.name for line in lines], colours)
+    axes.set(xlabel="training step", ylabel=_metric_label(runs, metric))
+    label = runs[metric].attrs.get("long_name", metric)
+    _title(axes, f"{label} over training", hue, [BAND_TEXT, reference, along, left_out])
+    return figure
+
+
+@styled
+def phase(data: xr.Dataset, x: str, y: str, metric: str) -> Figure:
+    """How far training moved the metric, over two settings, and the boundary where it did not move it."""
+    runs, left_out = finished(data, metric)
+    along = _complain_of_others(runs, [x, y])
+    (across, right), (up, top) = _places(levels_of(runs, x)), _places(levels_of(runs, y))
+    for key, values in ((x, across), (y, up)):
+        if len(values) < 2:
+            raise InputError(f"{key}: a phase diagram needs two values or more, the sweep has {len(values)}")
+    excess = excess_grid(runs, x, y, metric)
+    figure, (axes,) = new_figure(1, width=6.8, height=4.6)
+    attributes = runs[metric].attrs
+    # red is the direction that nobody wants, and "more" where neither is better
+    colours = "RdBu" if attributes.get("better") == "higher" else "RdBu_r"
+    extent = float(np.nanmax(np.abs(excess))) or 1.0
+    log_x, log_y = _is_log(across), _is_log(up)
+    mesh = axes.pcolormesh(
+        _edges(right, log_x), _edges(top, log_y), excess, cmap=colours, norm=CenteredNorm(0, extent), rasterized=True
+    )
+    _scale(axes, "x", across, right)
+    _scale(axes, "y", up, top)
+    weight = f"mixture.weights.{runs.attrs.get('added')}"
+    _boundary(axes, right, top, excess, "critical weight" if weight in (x, y) else "unchanged")
+    axes.grid(visible=False)
+    label = attributes.get("long_name", metric)
+    figure.colorbar(mesh, label=f"change of {label} ({attributes.get('units', '')})", pad=0.02)
+    axes.set(xlabel=setting_label(x), ylabel=setting_label(y))
+    boundary = "" if np.nanmin(excess) < 0 < np.nanmax(excess) else "no boundary in range"
+    _title(axes, f"{label}: after training minus reference", "", ["mean over seeds", boundary, along, left_out])
+    return figure
+
+
+@styled
+def scatter(a: Array, b: Array, label: str, names: tuple[str, str], note: str) -> Figure:
+    """One sweep's final metric against another's, a dot per matched run, and the diagonal of equality."""
+    figure, (axes,) = new_figure(1, width=5.2, height=4.9)
+    ends = [min(a.min(), b.min()), max(a.max(), b.max())]
+    axes.plot(ends, ends, color=PENALTY, lw=1, ls="--", zorder=1)
+    axes.annotate("equal", (ends[1], ends[1]), xytext=(-6, -2), textcoords="offset points", fontsize=8.5, ha="right",
+                  color=PENALTY)  # fmt: skip
+    axes.plot(a, b, "o", ms=4, color=ADDED, alpha=0.5, mec="none")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel=f"{label}\na: {names[0]}", ylabel=f"{label}\nb: {names[1]}")
+    _title(axes, "Matched runs of two sweeps", "", [note])
+    return figure
+
+
+def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, str]:
+    """Return the completed runs, and how many were left out in words ("" if none).
+
+    Raises:
+        InputError: for an unknown metric, or if no completed run measured it.
+    """
+    if metric not in data.data_vars or not {"run", "step"} <= set(data[metric].dims):
+        known = [str(name) for name, values in data.data_vars.items() if "step" in values.dims]
+        raise InputError(f"metric: {unknown_name('metric', metric, known)}")
+    done = data["status"].values == "COMPLETED" if "status" in data.coords else np.ones(data.sizes["run"], bool)
+    kept = data.isel(run=np.flatnonzero(done))
+    if not np.isfinite(kept[metric].values).any():
+        raise InputError(f"metric = {metric}: no completed run has a finite value of it")
+    failed = int((~done).sum())
+    return kept, f"{failed} failed run{'s'[: failed > 1]} left out" if failed else ""
+
+
+def settings_keys(data: xr.Dataset) -> list[str]:
+    """Return the settings that the data set holds for each run, the seed left out."""
+    return [str(key) for key in data.coords if data[key].dims == ("run",) and key not in NOT_SETTINGS]
+
+
+def varying(data: xr.Dataset) -> list[str]:
+    """Return the settings, the seed left out, that differ between runs."""
+    return [key for key in settings_keys(data) if len(levels_of(data, key)) > 1]
+
+
+def find_key(data: xr.Dataset, name: str) -> str:
+    """Return the setting that a full or shortened name means: `thumbs_up` for `mixture.weights.thumbs_up`."""
+    keys = [*settings_keys(data), *(["seed"] if "seed" in data.coords else [])]
+    if name in keys:
+        return name
+    found = [key for key in keys if key.endswith(f".{name}")]
+    if len(found) > 1:
+        raise InputError(f"'{name}' may be {' or '.join(found)}; write more of the name")
+    if not found:
+        swept = varying(data)
+        near = unknown_name("setting", name, sorted({*keys, *(key.rpartition(".")[2] for key in keys)}))
+        hint = near if "did you mean" in near else near.partition(";")[0]
+        raise InputError(f"{hint}; what varies in this sweep: {', '.join(swept) or 'nothing but the seed'}")
+    return found[0]
+
+
+def select(data: xr.Dataset, wanted: Mapping[str, Any]) -> xr.Dataset:
+    """Return the runs with these values of settings: one value, or a list of them, by full or shortened name."""
+    for name, value in wanted.items():
+        key = find_key(data, name)
+        held = rounded(data[key].values)
+        values = rounded(np.array(value if isinstance(value, list) else [value]))
+        if held.dtype.kind == "U":
+            values = values.astype(str)
+        kept = np.isin(held, values)
+        if not kept.any():
+            shown = ", ".join(map(_text, np.unique(held)[:20]))
+            raise InputError(f"select: no run has {key} = {value}; there are {shown}")
+        data = data.isel(run=np.flatnonzero(kept))
+    return data
+
+
+def levels_of(data: xr.Dataset, key: str) -> npt.NDArray[Any]:
+    """Return the distinct values of a setting, in order."""
+    return np.unique(rounded(data[key].values))
+
+
+def levels(data: xr.Dataset, hue: str) -> list[Level]:
+    """Return the lines that a setting tells apart, in the order of its values; one line if `hue` is empty."""
+    if not hue:
+        return [Level("", np.ones(data.sizes["run"], bool))]
+    column = rounded(data[hue].values)
+    return [Level(_text(value), column == value) for value in np.unique(column)]
+
+
+def final_values(data: xr.Dataset, metric: str) -> Array:
+    """Return the metric at the last step that each run recorded, [R]; NaN where it has none."""
+    values = data[metric].transpose("run", "step").values
+    finite = np.isfinite(values)
+    last = values.shape[1] - 1 - finite[:, ::-1].argmax(axis=1)
+    return np.asarray(values[np.arange(len(values)), last], dtype=float)
+
+
+def excess_grid(data: xr.Dataset, x: str, y: str, metric: str) -> Array:
+    """Return final metric minus its value at the reference policy, averaged over seeds, [y, x]; NaN where no run is."""
+    excess = final_values(data, metric) - data[metric].sel(step=0).values
+    grid = np.full((len(levels_of(data, y)), len(levels_of(data, x))), np.nan)
+    across = [level.runs for level in levels(data, x)]
+    for row, up in enumerate(levels(data, y)):
+        for column, right in enumerate(across):
+            cell = excess[up.runs & right]
+            if np.isfinite(cell).any():
+                grid[row, column] = np.nanmean(cell)
+    return grid
+
+
+def mean_and_band(cells: Sequence[Array]) -> tuple[Array, Array]:
+    """Return the mean of each cell and the half-width of a 90 % band of it, 1.645 standard errors (0 for one run)."""
+    finite = [np.asarray(cell, dtype=float)[np.isfinite(cell)] for cell in cells]
+    errors = [np.std(cell, ddof=1) / np.sqrt(len(cell)) if len(cell) > 1 else 0.0 for cell in finite]
+    return np.array([cell.mean() for cell in finite]), BAND * np.array(errors)
+
+
+def setting_label(key: str) -> str:
+    """Return a setting's name for an axis, with its unit where that is a word or two."""
+    if key.startswith("mixture.weights."):
+        return f"weight of {key.removeprefix('mixture.weights.')}"
+    unit = UNITS.get(key, "")
+    return f"{key} ({unit})" if 0 < len(unit) <= 45 else key
+
+
+def _complain_of_others(data: xr.Dataset, shown: Sequence[str]) -> str:
+    """Refuse to average over settings that no axis shows; return in words those that go along with a shown one."""
+    keys = [key for key in shown if key]
+    for key in keys:
+        if key not in data.coords or data[key].dims != ("run",):
+            raise InputError(unknown_name("setting", key, settings_keys(data)))
+    others = [key for key in varying(data) if key not in keys]
+    # A zipped sweep moves one setting along with another: nothing is averaged over it then.
+    along = [key for key in others if any(_follows(data, key, lead) for lead in keys)]
+    mixed = [key for key in others if key not in along]
+    if mixed:
+        some = next(iter(levels_of(data, mixed[0])))
+        example = f"select='{{{mixed[0]}: {_text(some)}}}'"
+        raise InputError(f"the runs also vary in {', '.join(mixed)}: select one value of each, as in {example}")
+    return f"{', '.join(along)} goes along" if along else ""
+
+
+def _follows(data: xr.Dataset, key: str, lead: str) -> bool:
+    """Say whether the value of `lead` determines that of `key`."""
+    pairs = set(zip(rounded(data[lead].values).tolist(), rounded(data[key].values).tolist(), strict=True))
+    return len(pairs) == len(levels_of(data, lead))
+
+
+def rounded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return floats to 12 digits, so that equal values compare equal, whole numbers as they are, the rest as text."""
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind != "f":
+        return values.astype(str)
+    distinct, place = np.unique(values, return_inverse=True)
+    return np.array([float(f"{value:.{SAME_DIGITS}g}") for value in distinct])[place]
+
+
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, str) else f"{value:g}"
+
+
+def _places(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Array]:
+    """Return the values and where they stand on an axis: words one beside the other."""
+    return values, np.arange(len(values), dtype=float) if values.dtype.kind == "U" else values.astype(float)
+
+
+def _is_log(values: npt.NDArray[Any]) -> bool:
+    """Say whether positive numbers are spaced more evenly in their logarithms."""
+    if values.dtype.kind == "U" or len(values) < 3 or values[0] <= 0:
+        return False
+    linear, log = np.diff(values.astype(float)), np.diff(np.log(values.astype(float)))
+    return bool(log.std() / log.mean() < linear.std() / linear.mean() - 1e-9)
+
+
+def _scale(axes: Axes, name: str, values: npt.NDArray[Any], places: Array) -> None:
+    """Make the axis "x" or "y" logarithmic where its values are; few values, or words, are the ticks themselves."""
+    log, axis = _is_log(values), getattr(axes, f"{name}axis")
+    if log:
+        axes.set(**{f"{name}scale": "log"})
+    if values.dtype.kind == "U" or (log and len(values) <= 10):
+        axis.set_ticks(places, [_text(value) for value in values])
+        axis.set_ticks([], minor=True)
+
+
+def _edges(places: Array, log: bool) -> Array:
+    """Return the borders of cells around these places, [N + 1]."""
+    at = np.log(places) if log else places
+    middle = (at[1:] + at[:-1]) / 2
+    borders = np.concatenate([[2 * at[0] - middle[0]], middle, [2 * at[-1] - middle[-1]]])
+    return np.asarray(np.exp(borders) if log else borders)
+
+
+def _boundary(axes: Axes, right: Array, top: Array, excess: Array, text: str) -> None:
+    """Draw and name the line where the metric is what it was before training."""
+    if not np.nanmin(excess) < 0 < np.nanmax(excess):
+        return
+    contour = axes.contour(right, top, np.ma.masked_invalid(excess), levels=[0.0], colors="black", linewidths=1.8)
+    pieces = [path for path in _pieces(contour) if len(path)]
+    if pieces:
+        longest = max(pieces, key=len)
+        axes.annotate(
+            text, longest[len(longest) // 2], ha="center", va="center", fontsize=9,
+            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.85},
+        )  # fmt: skip
+
+
+def _pieces(contour: Any) -> Iterator[Array]:
+    for path in contour.get_paths():
+        yield from path.to_polygons(closed_only=False)
+
+
+def _reference(axes: Axes, data: xr.Dataset, metric: str) -> str:
+    """Draw the metric of the reference policy, where it lies within reach; return what the title says of it."""
+    if metric.startswith("ledger/"):
+        axes.axhline(0, color=PENALTY, lw=0.8)
+        return ""
+    level = float(data[metric].sel(step=0).mean())
+    if not np.isfinite(level):
+        return ""
+    axes.axhline(level, color=NEUTRAL, lw=1, ls="--", zorder=1)
+    return "dashed: reference"
+
+
+def _name_lines(axes: Axes, ends: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[Any]) -> None:
+    """Write the lines' names at their ends; of many, those of evenly picked ones."""
+    if names == [""]:
+        return
+    picked = np.unique(np.linspace(0, len(names) - 1, min(LABELS, len(names))).round().astype(int))
+    at = max(end for end, _ in ends)
+    label_ends(axes, at, [ends[i][1] for i in picked], [names[i] for i in picked], [colours[i] for i in picked])
+
+
+def _metric_label(data: xr.Dataset, metric: str) -> str:
+    attributes = data[metric].attrs
+    cause = f"\ncause: {metric.removeprefix('ledger/')}" if metric.startswith("ledger/") else ""
+    unit = attributes.get("units", "")
+    return f"{attributes.get('long_name', metric)}{f' ({unit})' if unit else ''}{cause}"
+
+
+def _title(axes: Axes, text: str, hue: str, notes: Sequence[str]) -> None:
+    """Write the title, and below it in small print what the reader should know of the lines."""
+    told = [*([f"lines: {hue.removeprefix('mixture.weights.')}"] if hue else []), *(note for note in notes if note)]
+    axes.set_title(text, pad=20)
+    axes.annotate("; ".join(told), (0, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
+                  fontsize=8.5, color="#555555")  # fmt: skip
