@@ -42,13 +42,18 @@ def register() -> None:
 
 def to_settings(config: DictConfig) -> Settings:
     """Return the checked settings of a composed config, or raise `InputError` with every problem, a line each."""
+    return check(read_settings(config))
+
+
+def read_settings(config: DictConfig) -> Settings:
+    """Return the settings of a composed config, whose values are still to be checked."""
     settings = OmegaConf.to_object(config)
     if not isinstance(settings, Settings):
         raise InputError("config: the defaults list must start with a settings schema")
     found = list(_unknown_keys(settings))
     if found:
         raise InputError("\n".join(found))
-    return check(settings)
+    return settings
 
 
 def _unknown_keys(settings: Any, prefix: str = "") -> list[str]:
@@ -72,7 +77,7 @@ def command(config_name: str, schema: type[SettingsT]) -> Callable[[Callable[[Se
     def wrap(main: Callable[[SettingsT], Any]) -> Callable[[], Any]:
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
         @functools.wraps(main)
-        @batched(to_settings)
+        @batched(read_settings)
         def entry(config: DictConfig) -> Any:
             use_one_thread()
             try:

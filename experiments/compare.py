@@ -20,7 +20,7 @@ from experiments.options import need, options_command
 from experiments.plot import write
 from sim.config import InputError, knob
 from sim.plots.drift import BAND
-from sim.plots.sweep import final_values, finished, rounded, scatter, varying
+from sim.plots.sweep import final_values, finished, metric_label, rounded, scatter, varying
 from sim.sweep.results import Store, open_sweep
 
 if TYPE_CHECKING:
@@ -58,20 +58,19 @@ def main(options: Compare) -> None:
     a, b = open_sweep(options.a), open_sweep(options.b)
     base_a, base_b = (Store(path).manifest().get("base", {}) for path in (options.a, options.b))
     metric = options.metric or str(a.attrs["headline"])
-    (done_a, left_a), (done_b, left_b) = finished(a, metric), finished(b, metric)
+    (done_a, failed_a), (done_b, failed_b) = finished(a, metric), finished(b, metric)
     matched = match(done_a, done_b, base_a, base_b, metric)
     rows = {"matched runs": str(len(matched.both)), "only in a": str(matched.only_a), "only in b": str(matched.only_b)}
-    rows |= {f"{name}, failed": left for name, left in (("a", left_a), ("b", left_b)) if left}
+    rows |= {f"failed in {name}, left out": str(count) for name, count in (("a", failed_a), ("b", failed_b)) if count}
     different = settings_that_differ(base_a, base_b, matched.keys)
     rows |= {f"setting {key}": f"{before} -> {after}" for key, (before, after) in different.items()}
     numbers = differences(matched)
-    attributes = a[metric].attrs
-    name, unit = attributes.get("long_name", metric), attributes.get("units", "")
-    for key, value in ({"metric": f"{name} ({unit})"} | rows | numbers).items():
+    label = metric_label(a, metric)
+    for key, value in ({"metric": " ".join(label.split())} | rows | numbers).items():
         print(f"{key:28s}  {value}")
     folders = (Path(options.a).name, Path(options.b).name)
     note = f"{len(matched.both)} runs; b - a: {numbers['mean difference, b - a']}"
-    figure = scatter(matched.both["a"].to_numpy(), matched.both["b"].to_numpy(), f"{name} ({unit})", folders, note)
+    figure = scatter(matched.both["a"].to_numpy(), matched.both["b"].to_numpy(), label, folders, note)
     stem = Path(options.out or Path(options.b) / "figures" / f"compare-{metric.replace('/', '_').replace(' ', '_')}")
     print(write(figure, stem, command_line("experiments.compare")))
 
@@ -161,11 +160,13 @@ def paired_interval(gap: "np.ndarray[Any, Any]", seeds: "np.ndarray[Any, Any]") 
 
 
 def named_arguments(arguments: list[str]) -> list[str]:
-    """Return `A B` as Hydra overrides a='A' b='B'; anything else as it is."""
-    if len(arguments) != 2 or any("=" in text or text.startswith("-") for text in arguments):
+    """Return the arguments with two plain words A B as Hydra overrides a='A' b='B'; anything else as it is."""
+    plain = [text for text in arguments if "=" not in text and not text.startswith("-")]
+    if len(plain) != 2:
         return arguments
-    quoted = [text.replace("\\'", "\\\\'").replace("'", "\\'") for text in arguments]
-    return [f"{name}='{text}'" for name, text in zip("ab", quoted, strict=True)]
+    quoted = [text.replace("\\'", "\\\\'").replace("'", "\\'") for text in plain]
+    given = iter(f"{name}='{text}'" for name, text in zip("ab", quoted, strict=True))
+    return [next(given) if text in plain else text for text in arguments]
 
 
 if __name__ == "__main__":

@@ -7,44 +7,59 @@ Writes into Hydra's run folder: settings (.hydra/config.yaml), metrics.csv (a ro
 step), ledger.csv, figures.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
 from experiments.app import command, command_line
-from sim.config import Settings
+from sim.config import Settings, knob
 from sim.pipeline import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-@command("config", Settings)
-def main(settings: Settings) -> float:
+@dataclass
+class Train(Settings):
+    """One run, and what to write of it."""
+
+    figures: bool = knob(True, "true: draw figures (the batched launcher draws none; experiments.plot does)")
+
+
+@command("config", Train)
+def main(settings: Train) -> float:
     """Train one policy, write its tables and figures, return the final headline metric (for sweepers)."""
     data = simulate(settings)
     out = Path(HydraConfig.get().runtime.output_dir)
-    write_run(data, out, command_line("experiments.train"))
+    write_run(data, out, command_line("experiments.train"), settings.figures)
     name = data.attrs["headline"]
     start, end = (float(data[name].isel(run=0, step=step)) for step in (0, -1))
     print(f"{data[name].long_name}: {start:.3f} -> {end:.3f}   {out}")
     return end
 
 
-def write_run(data: "xr.Dataset", out: Path, command: str) -> None:
-    """Write metrics.csv, ledger.csv and two figures of the only run in `data`."""
+def write_run(data: "xr.Dataset", out: Path, command: str, figures: bool = True) -> None:
+    """Write metrics.csv, ledger.csv and, if wanted, two figures of the only run in `data`."""
     from sim.plots.report import all_or_nothing
-    from sim.plots.run import ledger_figure, metrics_figure  # a sweep draws nothing and need not load matplotlib
-    from sim.plots.style import save
 
     run = data.isel(run=0)
     with all_or_nothing(out) as folder:
         run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(folder / "metrics.csv")
-        save(metrics_figure(run), folder, "metrics", command)
         if "ledger" in run:
             run["ledger"].to_pandas().to_csv(folder / "ledger.csv")
-            save(ledger_figure(run), folder, "ledger", command)
+        if figures:
+            _draw(run, folder, command)
+
+
+def _draw(run: "xr.Dataset", folder: Path, command: str) -> None:
+    from sim.plots.run import ledger_figure, metrics_figure  # a sweep draws nothing and need not load matplotlib
+    from sim.plots.style import save
+
+    save(metrics_figure(run), folder, "metrics", command)
+    if "ledger" in run:
+        save(ledger_figure(run), folder, "ledger", command)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from hydra import compose, initialize_config_dir
 from experiments.app import CONFIGS, to_settings
 from experiments.drift import Drift
 from experiments.make_scores import MakeScores, score_table
-from experiments.train import main as _registers_config  # noqa: F401
-from sim.config import Settings
+from experiments.train import Train
 from sim.world.users import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +26,7 @@ def run(module, *overrides, cwd=ROOT):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 
-@pytest.mark.parametrize(("config", "schema"), [("config", Settings), ("drift", Drift), ("make_scores", MakeScores)])
+@pytest.mark.parametrize(("config", "schema"), [("config", Train), ("drift", Drift), ("make_scores", MakeScores)])
 def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         made = to_settings(compose(config))

@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sim.config import InputError, Settings, unknown_name, walk
 from sim.plots.drift import BAND
@@ -37,7 +38,7 @@ class Level(NamedTuple):
 @styled
 def curve(data: xr.Dataset, x: str, metric: str, hue: str = "") -> Figure:
     """The metric after training against a setting, a line per value of `hue`."""
-    runs, left_out = finished(data, metric)
+    runs, failed = finished(data, metric)
     along = _complain_of_others(runs, [x, hue])
     final, (values, places) = final_values(runs, metric), _places(levels_of(runs, x))
     lines = levels(runs, hue)
@@ -49,21 +50,20 @@ def curve(data: xr.Dataset, x: str, metric: str, hue: str = "") -> Figure:
         held = np.array([np.isfinite(cell).any() for cell in cells])
         mean, band = mean_and_band([cell for cell, has in zip(cells, held, strict=True) if has])
         axes.plot(places[held], mean, color=colour, marker="o" if held.sum() < 20 else "", ms=3)
-        axes.fill_between(places[held], mean - band, mean + band, color=colour, alpha=0.25, lw=0)
+        axes.fill_between(places[held], mean - band, mean + band, color=colour, alpha=min(0.25, 0.6 / len(lines)), lw=0)
         ends.append((places[held][-1], mean[-1]))
     reference = _reference(axes, runs, metric)
     _scale(axes, "x", values, places)
     _name_lines(axes, ends, [line.name for line in lines], colours)
-    label = runs[metric].attrs.get("long_name", metric)
-    axes.set(xlabel=setting_label(x), ylabel=_metric_label(runs, metric))
-    _title(axes, f"{label} after training", hue, [BAND_TEXT, reference, along, left_out])
+    axes.set(xlabel=setting_label(x), ylabel=metric_label(runs, metric))
+    _title(axes, f"{metric_name(runs, metric)} after training", hue, [BAND_TEXT, reference, along], failed)
     return figure
 
 
 @styled
 def drift(data: xr.Dataset, metric: str, hue: str = "") -> Figure:
     """The metric over training, a line per value of `hue`."""
-    runs, left_out = finished(data, metric)
+    runs, failed = finished(data, metric)
     along = _complain_of_others(runs, [hue])
     lines, steps = levels(runs, hue), runs["step"].values
     over_training = runs[metric].transpose("run", "step").values
@@ -74,20 +74,20 @@ def drift(data: xr.Dataset, metric: str, hue: str = "") -> Figure:
         held = np.isfinite(own).any(axis=0)  # runs that record at other steps share the axis
         mean, band = mean_and_band(list(own[:, held].T))
         axes.plot(steps[held], mean, color=colour)
-        axes.fill_between(steps[held], mean - band, mean + band, color=colour, alpha=0.25, lw=0)
+        axes.fill_between(steps[held], mean - band, mean + band, color=colour, alpha=min(0.25, 0.6 / len(lines)), lw=0)
         ends.append((steps[held][-1], mean[-1]))
     reference = _reference(axes, runs, metric)
     _name_lines(axes, ends, [line.name for line in lines], colours)
-    axes.set(xlabel="training step", ylabel=_metric_label(runs, metric))
-    label = runs[metric].attrs.get("long_name", metric)
-    _title(axes, f"{label} over training", hue, [BAND_TEXT, reference, along, left_out])
+    axes.set(xlabel="training step", ylabel=metric_label(runs, metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    _title(axes, f"{metric_name(runs, metric)} over training", hue, [BAND_TEXT, reference, along], failed)
     return figure
 
 
 @styled
 def phase(data: xr.Dataset, x: str, y: str, metric: str) -> Figure:
     """How far training moved the metric, over two settings, and the boundary where it did not move it."""
-    runs, left_out = finished(data, metric)
+    runs, failed = finished(data, metric)
     along = _complain_of_others(runs, [x, y])
     (across, right), (up, top) = _places(levels_of(runs, x)), _places(levels_of(runs, y))
     for key, values in ((x, across), (y, up)):
@@ -108,11 +108,11 @@ def phase(data: xr.Dataset, x: str, y: str, metric: str) -> Figure:
     weight = f"mixture.weights.{runs.attrs.get('added')}"
     _boundary(axes, right, top, excess, "critical weight" if weight in (x, y) else "unchanged")
     axes.grid(visible=False)
-    label = attributes.get("long_name", metric)
-    figure.colorbar(mesh, label=f"change of {label} ({attributes.get('units', '')})", pad=0.02)
+    label = metric_name(runs, metric)
+    figure.colorbar(mesh, label=_with_unit(f"change of {label}", attributes.get("units", "")), pad=0.02)
     axes.set(xlabel=setting_label(x), ylabel=setting_label(y))
     boundary = "" if np.nanmin(excess) < 0 < np.nanmax(excess) else "no boundary in range"
-    _title(axes, f"{label}: after training minus reference", "", ["mean over seeds", boundary, along, left_out])
+    _title(axes, f"{label}: after training minus reference", "", ["mean over seeds", boundary, along], failed)
     return figure
 
 
@@ -125,14 +125,14 @@ def scatter(a: Array, b: Array, label: str, names: tuple[str, str], note: str) -
     axes.annotate("equal", (ends[1], ends[1]), xytext=(-6, -2), textcoords="offset points", fontsize=8.5, ha="right",
                   color=PENALTY)  # fmt: skip
     axes.plot(a, b, "o", ms=4, color=ADDED, alpha=0.5, mec="none")
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal")
     axes.set(xlabel=f"{label}\na: {names[0]}", ylabel=f"{label}\nb: {names[1]}")
-    _title(axes, "Matched runs of two sweeps", "", [note])
+    _title(axes, "Matched runs of two sweeps", "", [note], 0)
     return figure
 
 
-def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, str]:
-    """Return the completed runs, and how many were left out in words ("" if none).
+def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, int]:
+    """Return the completed runs, and how many were left out because they failed.
 
     Raises:
         InputError: for an unknown metric, or if no completed run measured it.
@@ -144,8 +144,7 @@ def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, str]:
     kept = data.isel(run=np.flatnonzero(done))
     if not np.isfinite(kept[metric].values).any():
         raise InputError(f"metric = {metric}: no completed run has a finite value of it")
-    failed = int((~done).sum())
-    return kept, f"{failed} failed run{'s'[: failed > 1]} left out" if failed else ""
+    return kept, int((~done).sum())
 
 
 def settings_keys(data: xr.Dataset) -> list[str]:
@@ -229,6 +228,23 @@ def mean_and_band(cells: Sequence[Array]) -> tuple[Array, Array]:
     finite = [np.asarray(cell, dtype=float)[np.isfinite(cell)] for cell in cells]
     errors = [np.std(cell, ddof=1) / np.sqrt(len(cell)) if len(cell) > 1 else 0.0 for cell in finite]
     return np.array([cell.mean() for cell in finite]), BAND * np.array(errors)
+
+
+def metric_name(data: xr.Dataset, metric: str) -> str:
+    """Return a metric's name in words; a line of the ledger says which cause it is of."""
+    name = str(data[metric].attrs.get("long_name", metric))
+    return f"{name}: {metric.removeprefix('ledger/')}" if metric.startswith("ledger/") else name
+
+
+def metric_label(data: xr.Dataset, metric: str) -> str:
+    """Return a metric's name with its unit, for an axis."""
+    return _with_unit(metric_name(data, metric), data[metric].attrs.get("units", ""))
+
+
+def _with_unit(name: str, unit: str) -> str:
+    """Return NAME (UNIT), on two lines where one would be longer than the axis."""
+    between = "\n" if len(name) + len(unit) > 45 else " "
+    return f"{name}{between}({unit})" if unit else name
 
 
 def setting_label(key: str) -> str:
@@ -343,20 +359,28 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[float, float]], names: Sequence
     if names == [""]:
         return
     picked = np.unique(np.linspace(0, len(names) - 1, min(LABELS, len(names))).round().astype(int))
-    at = max(end for end, _ in ends)
-    label_ends(axes, at, [ends[i][1] for i in picked], [names[i] for i in picked], [colours[i] for i in picked])
+    low, high = axes.get_ylim()
+    heights = _moved_apart(np.array([ends[i][1] for i in picked]), 0.05 * (high - low), low, high)
+    for height, i in zip(heights, picked, strict=True):
+        label_ends(axes, ends[i][0], [height], [names[i]], [colours[i]])
 
 
-def _metric_label(data: xr.Dataset, metric: str) -> str:
-    attributes = data[metric].attrs
-    cause = f"\ncause: {metric.removeprefix('ledger/')}" if metric.startswith("ledger/") else ""
-    unit = attributes.get("units", "")
-    return f"{attributes.get('long_name', metric)}{f' ({unit})' if unit else ''}{cause}"
+def _moved_apart(heights: Array, gap: float, low: float, high: float) -> Array:
+    """Return heights at least `gap` apart, in the same order, about as high on average and inside the axes."""
+    order = np.argsort(heights, kind="stable")
+    placed = heights[order].copy()
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    placed -= (placed - heights[order]).mean()
+    placed += max(low - placed[0], 0.0)
+    placed -= max(placed[-1] - high, 0.0)
+    return np.asarray(placed[np.argsort(order)])
 
 
-def _title(axes: Axes, text: str, hue: str, notes: Sequence[str]) -> None:
+def _title(axes: Axes, text: str, hue: str, notes: Sequence[str], failed: int) -> None:
     """Write the title, and below it in small print what the reader should know of the lines."""
     told = [*([f"lines: {hue.removeprefix('mixture.weights.')}"] if hue else []), *(note for note in notes if note)]
+    told += [f"{failed} failed run{'s'[: failed > 1]} left out"] if failed else []
     axes.set_title(text, pad=20)
     axes.annotate("; ".join(told), (0, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
                   fontsize=8.5, color="#555555")  # fmt: skip

@@ -59,7 +59,7 @@ def make_plan(
     Args:
         jobs: the overrides of each job.
         compose: overrides -> composed config, as Hydra does it (the hydra node is dropped here).
-        convert: config -> settings; raises `InputError`.
+        convert: config -> settings, their values unchecked; raises `InputError` for an unknown key.
         is_group: whether a key is a config group.
         parser: Hydra's `OverridesParser`.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import xarray as xr  # half a second to load: functions that make data sets do it
 
 RESULTS_VERSION = 1  # raise it when the same settings give other numbers
-NOT_IDENTITY = ("training.chunk",)  # settings that change no number
+NOT_IDENTITY = ("training.chunk", "figures")  # settings that change no number
 COMPLETED, FAILED = "COMPLETED", "FAILED"
 
 
@@ -168,7 +168,9 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
             if key not in piece.coords and key in settings and not isinstance(settings[key], list | dict):
                 piece.coords[key] = ("run", np.full(piece.sizes["run"], settings[key]))
     data = (
-        pieces[0] if len(pieces) == 1 else xr.concat(pieces, "run", join="outer", data_vars="all", coords="different")
+        pieces[0]
+        if len(pieces) == 1
+        else xr.concat(pieces, "run", join="outer", data_vars="all", coords="different", compat="equals")
     )
     # newest last: keep the last row of each id
     _, from_end = np.unique(data["id"].values[::-1], return_index=True)
