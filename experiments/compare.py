@@ -21,7 +21,7 @@ from experiments.plot import write
 from sim.config import InputError, knob
 from sim.plots.drift import BAND
 from sim.plots.sweep import final_values, finished, metric_label, rounded, scatter, varying
-from sim.sweep.results import Store, open_sweep
+from sim.sweep.results import NOT_IDENTITY, Store, open_sweep
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,7 +124,7 @@ def settings_that_differ(
     A setting that varies in a sweep is missing from its base; it is not told apart from one that the sweep lacks, so
     settings that the runs were matched by are left out.
     """
-    keys = [key for key in dict.fromkeys([*base_a, *base_b]) if key not in matched_by]
+    keys = [key for key in dict.fromkeys([*base_a, *base_b]) if key not in (*matched_by, *NOT_IDENTITY)]
     pairs = {key: (base_a.get(key, "(not constant)"), base_b.get(key, "(not constant)")) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
-from sim.config import UNTRAINED, InputError, Settings, Training
+from sim.config import UNTRAINED, Chat, InputError, Settings, Training
 from sim.problem import Problem, prepare
 from sim.rewards.mixture import effective_weights, order_signals, spread, usable
 from sim.training.policies import Policy, make_policy
@@ -22,6 +22,7 @@ from sim.training.theory import best_of_n
 from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
 from sim.world.arrays import ABSENT, Array, World
 
+CACHED_CELLS = 2**17  # numbers in a buffer: 64 runs of 128 prompts x 16 responses, measured in benchmarks/core.py
 # How far the objective of a run that has converged may seem to fall, relative to its size.
 ROUNDING = {"float64": 1e-9, "float32": 1e-4}
 Table = Mapping[str, npt.NDArray[Any]]
@@ -81,14 +82,16 @@ def run_table(
         if progress is not None:
             progress(len(rows))
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    workers = workers or os.cpu_count() or 1
+    width = chunk_width(settings, int(seeds[0]), len(seeds), workers)
+    with ThreadPoolExecutor(workers) as pool:
         tasks = []
         for seed in np.unique(seeds):
             # Queued before its chunks, so it runs or has run when one of them waits for it.
             problem = pool.submit(prepare, settings, int(seed))
             rows = np.flatnonzero(seeds == seed)
-            for at in range(0, len(rows), settings.training.chunk):
-                tasks.append(pool.submit(run_chunk, rows[at : at + settings.training.chunk], problem))
+            for at in range(0, len(rows), width):
+                tasks.append(pool.submit(run_chunk, rows[at : at + width], problem))
         try:
             for task in tasks:
                 task.result()
@@ -100,6 +103,19 @@ def run_table(
         named = ", ".join(f"{key} = {values[row]}" for key, values in table.items())
         raise InputError(f"run {row} failed: {outcome.errors[row]} ({named})")
     return outcome
+
+
+def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
+    """Return how many runs to train at once: a buffer of P x K x width stays in cache, and no worker is left idle."""
+    if settings.training.chunk:
+        return settings.training.chunk
+    world = settings.world
+    cells = (
+        world.prompts * world.responses
+        if isinstance(world, Chat)
+        else prepare(settings, seed).splits["train"].log_ref.size
+    )
+    return int(np.clip(min(CACHED_CELLS // cells, -(-runs // workers)), 8, 2048))
 
 
 def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, training: Training) -> None:
@@ -179,7 +195,7 @@ def _train(
         estimator=training.estimator,
         optimizer=training.optimizer,
         ledger=training.ledger,
-        chunk=training.chunk,
+        chunk=weights.shape[1],
         cancelled=cancelled,
     )
 

@@ -189,7 +189,7 @@ class Training:
     ledger: bool = knob(True, "true: attribute each recorded change to its causes")
     candidates: int = knob(4, "draws of best_of_n", low=1)
     dtype: str = knob("float64", "word", choices=("float32", "float64"))
-    chunk: int = knob(64, "runs trained at once, so that they stay in cache", low=1)
+    chunk: int = knob(0, "runs trained at once; 0: as many as stay in cache", low=0)
 
 
 @dataclass

@@ -15,12 +15,14 @@ import xarray as xr
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from experiments import compare, materialize, plot
 from experiments.compare import named_arguments, paired_interval, settings_that_differ
 from experiments.materialize import hydra_files
 from experiments.plot import Plot, kind_of
+from sim.batch import batched_values
 from sim.config import Chat, InputError, Mixture, Scores, Settings, Training
 from sim.plots.style import STYLE
-from sim.plots.sweep import curve, drift, excess_grid, find_key, final_values, levels_of, phase, select, varying
+from sim.plots.sweep import curve, drift, excess_grid, final_values, find_key, levels_of, phase, select, varying
 from sim.sweep.plan import Group, flatten
 from sim.sweep.rerun import agrees, settings_at, stored_run, unflatten
 from sim.sweep.results import Store, open_sweep, run_ids
@@ -28,6 +30,7 @@ from sim.sweep.shards import cut, group_ids, run_shard
 
 ROOT = Path(__file__).parent.parent
 WEIGHT = "mixture.weights.thumbs_up"
+COMMANDS = {"plot": plot.main, "compare": compare.main, "materialize": materialize.main}
 SETTINGS = Settings(world=Chat(prompts=12, responses=3), training=Training(steps=4))
 
 
@@ -36,7 +39,7 @@ def make_sweep(folder, settings=SETTINGS, kl_coefs=(0.05, 0.2), rates=(1.0,)):
     grid = [
         (weight, kl, rate, seed) for rate in rates for weight in (0.0, 0.2, 0.4) for kl in kl_coefs for seed in range(3)
     ]
-    columns = {f"mixture.weights.{name}": np.full(len(grid), w) for name, w in settings.mixture.weights.items()}
+    columns = {key: np.full(len(grid), value) for key, value in batched_values(settings).items()}
     for place, key in enumerate((WEIGHT, "kl_coef", "training.learning_rate", "seed")):
         columns[key] = np.array([row[place] for row in grid])
     group = Group(settings, columns, np.arange(len(grid)))
@@ -126,7 +129,7 @@ def test_curve_is_the_mean_over_seeds_with_its_standard_error(data):
 
 def test_drift_is_the_mean_over_seeds_at_every_step(data):
     figure = drift(select(data, {"kl_coef": 0.2}), "kl", WEIGHT)
-    expected = data["kl"].where(data["kl_coef"] == 0.2, drop=True).to_dataframe()["kl"].unstack()
+    expected = data["kl"].where(data["kl_coef"] == 0.2, drop=True).to_dataframe()["kl"].unstack()  # noqa: PD010
     expected.index = data[WEIGHT].values[data["kl_coef"].values == 0.2]
     for line, weight in zip(lines(figure), (0.0, 0.2, 0.4), strict=True):
         np.testing.assert_allclose(line.get_ydata(), expected.loc[weight].mean())
@@ -163,6 +166,13 @@ def test_failed_runs_are_left_out_and_counted():
         curve(data, WEIGHT, "rate")
 
 
+def test_runs_that_lack_the_metric_have_no_line():
+    data = synthetic()
+    data["rate"].values[data["kl_coef"].values == 0.4] = np.nan
+    for figure in (curve(data, WEIGHT, "rate", "kl_coef"), drift(select(data, {WEIGHT: 0.5}), "rate", "kl_coef")):
+        assert texts(figure)[:2] == ["0.2", "0.6"]
+
+
 def test_other_settings_that_vary_are_named_and_never_averaged_over(data):
     with pytest.raises(InputError, match=r"also vary in kl_coef: select one.*select='\{kl_coef: 0.05\}'"):
         curve(data, WEIGHT, "kl")
@@ -194,8 +204,9 @@ def test_words_stand_on_an_axis_and_runs_of_other_lengths_end_where_they_end():
 
 def test_values_that_differ_by_rounding_are_one():
     data = synthetic()
-    nearly = data[WEIGHT].values + np.where(data["seed"].values == 1, 1e-16, 0)
-    nearly[data[WEIGHT].values == 0.3] = 0.1 + 0.2
+    exact = data[WEIGHT].values
+    nearly = np.where((data["seed"].values == 1) & (exact > 0), np.nextafter(exact, 2), exact)
+    assert len(np.unique(nearly)) == 21
     assert len(levels_of(data.assign_coords({WEIGHT: ("run", nearly)}), WEIGHT)) == 11
 
 
@@ -215,7 +226,7 @@ def test_names_may_be_shortened_where_they_mean_one_setting(data):
     doubled = data.assign_coords({"users.thumbs_up": data[WEIGHT]})
     with pytest.raises(InputError, match=f"may be {WEIGHT} or users.thumbs_up"):
         find_key(doubled, "thumbs_up")
-    with pytest.raises(InputError, match="no run has kl_coef = 0.3; there are 0.05, 0.2"):
+    with pytest.raises(InputError, match=r"no run has kl_coef = 0\.3; there are 0\.05, 0\.2"):
         select(data, {"kl_coef": 0.3})
 
 
@@ -264,12 +275,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_clear_line(name, sweep):
+def test_bad_input_is_one_clear_line(name, sweep, monkeypatch, capsys):
     (module, *arguments), message = BAD[name]
-    result = run(module, *(text.replace("SWEEP", str(sweep)) for text in arguments))
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    monkeypatch.setattr(sys, "argv", [module, *(text.replace("SWEEP", str(sweep)) for text in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        COMMANDS[module]()
+    assert stopped.value.code == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
 
 
 def test_a_sweep_equals_itself(sweep):
@@ -287,7 +301,7 @@ def test_runs_are_matched_by_their_settings_and_constants_that_differ_are_named(
     assert result.returncode == 0, result.stderr
     assert re.search(r"matched runs +9\nonly in a +9\nonly in b +18\n", result.stdout)  # kl_coef 0.2 alone is in both
     assert re.search(r"setting training.record_every +2 -> 4", result.stdout)
-    assert re.search(r"mean difference, b - a +\+0 ", result.stdout)  # what is recorded changes no number
+    assert re.search(r"mean difference, b - a +[+-](0|\S+e-1\d) ", result.stdout)  # what is recorded changes no number
     assert (other / "both.svg").is_file()
 
 
@@ -343,11 +357,11 @@ def test_materialize_refuses_a_result_that_this_version_does_not_give(sweep, tmp
         meta = json.loads(table.schema.metadata[b"thumbscale"])
         meta["settings"]["users.appetite"] = 3.0
         pq.write_table(table.replace_schema_metadata({"thumbscale": json.dumps(meta)}), copy.inner / path.name)
-    result = run("materialize", f"sweep={tmp_path}", "job=3")
+    result = run("materialize", f"sweep={tmp_path}", "job=17")
     assert result.returncode != 0
     assert "sycophancy/rate: run again it ends at" in result.stderr
     assert "commit 0000000" in result.stderr
-    assert not (tmp_path / "3").exists()
+    assert not (tmp_path / "17").exists()
 
 
 # --- settings of a stored run
@@ -356,7 +370,7 @@ def test_materialize_refuses_a_result_that_this_version_does_not_give(sweep, tmp
 def test_settings_at_are_those_of_the_run(sweep, data):
     for job in (0, 9, 17):
         settings, stored = settings_at(sweep, job), data.sel(run=job)
-        assert run_ids(flatten(settings), {}) == [] or settings.seed == int(stored["seed"])
+        assert settings.seed == int(stored["seed"])
         assert settings.mixture.weights["thumbs_up"] == float(stored[WEIGHT])
         assert settings.kl_coef == float(stored["kl_coef"])
         own = {"seed": np.array([settings.seed])}
@@ -374,6 +388,10 @@ def test_settings_at_are_those_of_the_run(sweep, data):
 )
 def test_unflatten_is_the_inverse_of_flatten(settings):
     assert unflatten(flatten(settings)) == settings
+
+
+def test_options_of_the_command_are_no_settings_of_a_run():
+    assert unflatten(flatten(Settings()) | {"figures": True}) == Settings()
 
 
 def test_settings_of_another_version_and_failed_runs_are_named(tmp_path):

@@ -132,7 +132,7 @@ def scatter(a: Array, b: Array, label: str, names: tuple[str, str], note: str) -
 
 
 def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, int]:
-    """Return the completed runs, and how many were left out because they failed.
+    """Return the completed runs that measured the metric, and how many were left out because they failed.
 
     Raises:
         InputError: for an unknown metric, or if no completed run measured it.
@@ -141,10 +141,10 @@ def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, int]:
         known = [str(name) for name, values in data.data_vars.items() if "step" in values.dims]
         raise InputError(f"metric: {unknown_name('metric', metric, known)}")
     done = data["status"].values == "COMPLETED" if "status" in data.coords else np.ones(data.sizes["run"], bool)
-    kept = data.isel(run=np.flatnonzero(done))
-    if not np.isfinite(kept[metric].values).any():
-        raise InputError(f"metric = {metric}: no completed run has a finite value of it")
-    return kept, int((~done).sum())
+    measured = data[metric].notnull().any("step").values  # runs of another world may lack the metric
+    if not (done & measured).any():
+        raise InputError(f"metric = {metric}: no completed run has a value of it")
+    return data.isel(run=np.flatnonzero(done & measured)), int((~done).sum())
 
 
 def settings_keys(data: xr.Dataset) -> list[str]:
@@ -361,8 +361,14 @@ def _name_lines(axes: Axes, ends: Sequence[tuple[float, float]], names: Sequence
     picked = np.unique(np.linspace(0, len(names) - 1, min(LABELS, len(names))).round().astype(int))
     low, high = axes.get_ylim()
     heights = _moved_apart(np.array([ends[i][1] for i in picked]), 0.05 * (high - low), low, high)
+    last = max(end for end, _ in ends)
     for height, i in zip(heights, picked, strict=True):
-        label_ends(axes, ends[i][0], [height], [names[i]], [colours[i]])
+        if ends[i][0] == last:
+            label_ends(axes, last, [height], [names[i]], [colours[i]])
+        else:  # other lines go on from here: above them
+            axes.annotate(names[i], ends[i], xytext=(0, 6), textcoords="offset points", ha="right", fontsize=8.5,
+                          color=colours[i], bbox={"pad": 0.5, "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
+            axes.plot(*ends[i], "o", ms=3.5, color=colours[i])
 
 
 def _moved_apart(heights: Array, gap: float, low: float, high: float) -> Array:

@@ -9,6 +9,7 @@ ran it (`results.py`). An inner launcher is any launcher of Hydra's, so no sched
 """
 
 import copy
+import shutil
 import signal
 import sys
 import threading
@@ -189,7 +190,8 @@ class BatchedLauncher(Launcher):
         returns = inner.launch([[] for _ in shards], initial_job_idx=0) if shards else []
         for job in returns:
             if job.status != JobStatus.COMPLETED:
-                raise InputError(f"a shard failed: {job._return_value}; {_resume_command(store)}")
+                raise InputError(f"a shard failed: {job._return_value}; resume with: {_resume_command(store)}")
+        shutil.rmtree(plan, ignore_errors=True)  # only the workers needed it
 
     def _collect(
         self,

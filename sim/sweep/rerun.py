@@ -61,7 +61,8 @@ def unflatten(flat: Mapping[str, Any]) -> Settings:
     """Return settings from every leaf value by dotted key (the inverse of `sim.sweep.plan.flatten`).
 
     Raises:
-        InputError: naming a key that this version does not have; one that is missing takes its default.
+        InputError: naming a key that this version does not have; one that is missing takes its default. A key without a
+            group that no run has is an option of the command that made the sweep, and is left out.
     """
     settings = Settings(world={"chat": Chat, "scores": Scores}[flat["world.kind"]]())
     known = set()
@@ -73,11 +74,10 @@ def unflatten(flat: Mapping[str, Any]) -> Settings:
         else:
             settings = with_value(settings, name, flat.get(name, default))
             known.add(name)
-    unknown = [key for key in flat if key not in known]
+    unknown = [key for key in flat if key not in known and "." in key]
     if unknown:
-        raise InputError(
-            f"stored settings: {unknown_name('key', unknown[0], sorted(known))}; an older version wrote them"
-        )
+        text = unknown_name("key", unknown[0], sorted(known)).partition("; known")[0]
+        raise InputError(f"stored settings: {text} (another version wrote them)")
     return settings
 
 
