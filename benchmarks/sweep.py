@@ -2,9 +2,9 @@
 
     python -m benchmarks.sweep            # about 6 minutes; --full adds the grid of a million runs
 
-Prints, each with its ratio in this one call: the same jobs through Hydra's stock launcher (a sample, scaled) and through
-the batched one, from command to result on disk; planning time per job; the rate at growing numbers of runs with
-peak memory; two workers against one.
+Prints, each with its ratio in this one call: the same jobs through Hydra's stock launcher (a sample, scaled) and
+through the batched one, from command to result on disk; planning time per job; the rate at growing numbers of runs
+with peak memory; two workers against one.
 """
 
 import argparse
@@ -70,9 +70,7 @@ def main() -> None:
         single, _ = timed(root / "b4", *SIZE, *grid(50, 20, 10), "hydra.launcher.workers=1")
         print(f"two workers against one, 10,000 jobs, after start: {(single - empty) / (ten - empty):.2f} x")
         print(f"planning, 100,000 jobs: {planning(100_000):.1f} us a job")
-        print(
-            f"{'runs':>10s} {'s':>8s} {'runs/s after start':>20s} {'peak GB':>8s}   (24 prompts x 4 responses, 20 steps)"
-        )
+        print(f"{'runs':>10s} {'s':>8s} {'runs/s after start':>20s} {'peak GB':>8s}   (24 x 4 responses, 20 steps)")
         start, _ = timed(root / "r0", *SMALL, *grid(1, 1, 1))
         for seeds in (1, 10, 100) + ((1000,) if arguments.full else ()):
             took, memory = timed(root / f"r{seeds}", *SMALL, *grid(100, 10, seeds))
