@@ -35,7 +35,7 @@ from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, open_sweep, ver
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
 from sim.training.train import Cancelled, use_one_thread
 
-SHARD_RUNS = 1024  # runs whose results are written together, unless `shard` says otherwise
+SHARD_RUNS = 2048  # runs whose results are written together, unless `shard` says otherwise
 
 
 class SweepError(CompactHydraException):
