@@ -20,8 +20,9 @@ from experiments.options import need, options_command
 from experiments.plot import write
 from sim.config import InputError, knob
 from sim.plots.drift import BAND
-from sim.plots.sweep import final_values, finished, metric_label, rounded, scatter, varying
+from sim.plots.sweep import metric_label, scatter
 from sim.sweep.results import NOT_IDENTITY, Store, open_sweep
+from sim.sweep.select import final_values, finished, rounded, varying
 
 if TYPE_CHECKING:
     import xarray as xr

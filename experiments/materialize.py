@@ -19,10 +19,10 @@ from experiments.train import write_run
 from sim.config import InputError, Settings, knob
 from sim.pipeline import simulate
 from sim.plots.report import write_whole
-from sim.plots.sweep import varying
 from sim.sweep.plan import flatten
 from sim.sweep.rerun import agrees, stored_run
 from sim.sweep.results import Store, open_sweep
+from sim.sweep.select import varying
 from sim.training.train import use_one_thread
 
 

@@ -15,8 +15,9 @@ from experiments.app import command_line
 from experiments.options import need, options_command
 from sim.config import InputError, knob, unknown_name
 from sim.plots.style import save
-from sim.plots.sweep import curve, drift, find_key, phase, select, varying
+from sim.plots.sweep import curve, drift, phase
 from sim.sweep.results import open_sweep
+from sim.sweep.select import find_key, select, varying
 
 if TYPE_CHECKING:
     import xarray as xr

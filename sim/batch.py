@@ -20,7 +20,7 @@ from sim.rewards.mixture import effective_weights, order_signals, spread, usable
 from sim.training.policies import Policy, make_policy
 from sim.training.theory import best_of_n
 from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
-from sim.world.arrays import ABSENT, Array, World
+from sim.world.arrays import ABSENT, Array
 
 CACHED_CELLS = 2**17  # numbers in a buffer: 64 runs of 128 prompts x 16 responses, measured in benchmarks/core.py
 # How far the objective of a run that has converged may seem to fall, relative to its size.
@@ -151,11 +151,26 @@ def run_batch(
         if split != "finetune"
     }
     # A tabular policy does not generalise, so each split is trained on its own prompts.
-    learn = _untrained if training.estimator in UNTRAINED else _train
-    trained = {
-        split: learn(settings, problem.splits[split], policies[split], signals[split], weights, table, cancelled)
-        for split in (policies if settings.policy.kind == "tabular" else ["train"])
-    }
+    trained: dict[str, Trajectory] = {}
+    for split in policies if settings.policy.kind == "tabular" else ["train"]:
+        if training.estimator in UNTRAINED:
+            theta = _untrained(training, problem.splits[split].log_ref, signals[split], weights, table["kl_coef"])
+            trained[split] = Trajectory(recorded_steps(training), theta, None)
+            continue
+        trained[split] = train(
+            policies[split],
+            signals[split],
+            weights,
+            table["kl_coef"],
+            table["training.learning_rate"],
+            steps=training.steps,
+            record_every=training.record_every,
+            estimator=training.estimator,
+            optimizer=training.optimizer,
+            ledger=training.ledger,
+            chunk=weights.shape[1],
+            cancelled=cancelled,
+        )
     paths = {split: trained.get(split, trained["train"]) for split in policies}
 
     found = _measure_metrics(problem, policies, paths)
@@ -173,54 +188,17 @@ def run_batch(
     return found
 
 
-def _train(
-    settings: Settings,
-    world: World,
-    policy: Policy,
-    signals: Array,
-    weights: Array,
-    table: Table,
-    cancelled: Callable[[], bool],
-) -> Trajectory:
-    del world
-    training = settings.training
-    return train(
-        policy,
-        signals,
-        weights,
-        table["kl_coef"],
-        table["training.learning_rate"],
-        steps=training.steps,
-        record_every=training.record_every,
-        estimator=training.estimator,
-        optimizer=training.optimizer,
-        ledger=training.ledger,
-        chunk=weights.shape[1],
-        cancelled=cancelled,
-    )
-
-
-def _untrained(
-    settings: Settings,
-    world: World,
-    policy: Policy,
-    signals: Array,
-    weights: Array,
-    table: Table,
-    cancelled: Callable[[], bool],
-) -> Trajectory:
-    """Return the reference and, as step 1, the tabular policy that needs no training."""
-    theta = np.zeros((2, policy.size, weights.shape[1]))
-    for run in range(weights.shape[1]):
-        if cancelled():
-            raise Cancelled
-        reward = np.tensordot(weights[:, run], signals, axes=1)
-        if settings.training.estimator == "closed_form":
-            theta[1, :, run] = (reward / table["kl_coef"][run]).ravel()
+def _untrained(training: Training, log_ref: Array, signals: Array, weights: Array, kl_coef: Array) -> Array:
+    """Return theta [2, P K, R]: the reference, then the tabular policy that needs no training."""
+    theta = np.zeros((2, log_ref.size, weights.shape[1]))
+    for run, weight in enumerate(weights.T):
+        reward = np.tensordot(weight, signals, axes=1)
+        if training.estimator == "closed_form":
+            theta[1, :, run] = (reward / kl_coef[run]).ravel()
         else:
-            best = best_of_n(world.log_ref, reward, settings.training.candidates)
-            theta[1, :, run] = np.maximum(best - world.log_ref, ABSENT).ravel()
-    return Trajectory(np.array([0, 1]), theta, None)
+            best = best_of_n(log_ref, reward, training.candidates)
+            theta[1, :, run] = np.maximum(best - log_ref, ABSENT).ravel()
+    return theta
 
 
 def recorded_steps(training: Training) -> npt.NDArray[np.int64]:

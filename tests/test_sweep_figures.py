@@ -22,10 +22,11 @@ from experiments.plot import Plot, kind_of
 from sim.batch import batched_values
 from sim.config import Chat, InputError, Mixture, Scores, Settings, Training
 from sim.plots.style import STYLE
-from sim.plots.sweep import curve, drift, excess_grid, final_values, find_key, levels_of, phase, select, varying
+from sim.plots.sweep import curve, drift, phase
 from sim.sweep.plan import Group, flatten
 from sim.sweep.rerun import agrees, settings_at, stored_run, unflatten
 from sim.sweep.results import Store, open_sweep, run_ids
+from sim.sweep.select import excess_grid, final_values, find_key, levels_of, select, varying
 from sim.sweep.shards import cut, group_ids, run_shard
 
 ROOT = Path(__file__).parent.parent

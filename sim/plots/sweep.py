@@ -5,8 +5,8 @@ share what a figure shows are averaged, and may differ in their seed only: every
 an axis, tell the lines apart, or be fixed with `select`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +16,32 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sim.config import InputError, Settings, unknown_name, walk
+from sim.config import InputError, Settings, walk
 from sim.plots.drift import BAND
 from sim.plots.style import ADDED, NEUTRAL, PENALTY, label_ends, new_figure, shades, styled
+from sim.sweep.select import (
+    complain_of_others,
+    excess_grid,
+    final_values,
+    finished,
+    levels,
+    levels_of,
+    metric_name,
+    rounded,
+    value_text,
+)
 from sim.world.arrays import Array
 
-NOT_SETTINGS = ("run", "step", "id", "job", "status", "error", "seed")
-SAME_DIGITS = 12  # 0.15 from one grid and 0.15000000000000002 from another are one value
 LABELS = 8  # lines that carry their name; of more, evenly picked ones do
 BAND_TEXT = "band: 90 % of the mean over seeds"
 UNITS = {name: item.metadata["unit"] for name, item, value in walk(Settings()) if isinstance(value, float)}
-
-
-class Level(NamedTuple):
-    """The runs of one line: its name, and which they are [R]."""
-
-    name: str
-    runs: npt.NDArray[np.bool_]
 
 
 @styled
 def curve(data: xr.Dataset, x: str, metric: str, hue: str = "") -> Figure:
     """The metric after training against a setting, a line per value of `hue`."""
     runs, failed = finished(data, metric)
-    along = _complain_of_others(runs, [x, hue])
+    along = complain_of_others(runs, [x, hue])
     final, (values, places) = final_values(runs, metric), _places(levels_of(runs, x))
     lines = levels(runs, hue)
     column = rounded(runs[x].values)
@@ -64,7 +66,7 @@ def curve(data: xr.Dataset, x: str, metric: str, hue: str = "") -> Figure:
 def drift(data: xr.Dataset, metric: str, hue: str = "") -> Figure:
     """The metric over training, a line per value of `hue`."""
     runs, failed = finished(data, metric)
-    along = _complain_of_others(runs, [hue])
+    along = complain_of_others(runs, [hue])
     lines, steps = levels(runs, hue), runs["step"].values
     over_training = runs[metric].transpose("run", "step").values
     figure, (axes,) = new_figure(1, width=6.8, height=4.3)
@@ -88,7 +90,7 @@ def drift(data: xr.Dataset, metric: str, hue: str = "") -> Figure:
 def phase(data: xr.Dataset, x: str, y: str, metric: str) -> Figure:
     """How far training moved the metric, over two settings, and the boundary where it did not move it."""
     runs, failed = finished(data, metric)
-    along = _complain_of_others(runs, [x, y])
+    along = complain_of_others(runs, [x, y])
     (across, right), (up, top) = _places(levels_of(runs, x)), _places(levels_of(runs, y))
     for key, values in ((x, across), (y, up)):
         if len(values) < 2:
@@ -131,109 +133,11 @@ def scatter(a: Array, b: Array, label: str, names: tuple[str, str], note: str) -
     return figure
 
 
-def finished(data: xr.Dataset, metric: str) -> tuple[xr.Dataset, int]:
-    """Return the completed runs that measured the metric, and how many were left out because they failed.
-
-    Raises:
-        InputError: for an unknown metric, or if no completed run measured it.
-    """
-    if metric not in data.data_vars or not {"run", "step"} <= set(data[metric].dims):
-        known = [str(name) for name, values in data.data_vars.items() if "step" in values.dims]
-        raise InputError(f"metric: {unknown_name('metric', metric, known)}")
-    done = data["status"].values == "COMPLETED" if "status" in data.coords else np.ones(data.sizes["run"], bool)
-    measured = data[metric].notnull().any("step").values  # runs of another world may lack the metric
-    if not (done & measured).any():
-        raise InputError(f"metric = {metric}: no completed run has a value of it")
-    return data.isel(run=np.flatnonzero(done & measured)), int((~done).sum())
-
-
-def settings_keys(data: xr.Dataset) -> list[str]:
-    """Return the settings that the data set holds for each run, the seed left out."""
-    return [str(key) for key in data.coords if data[key].dims == ("run",) and key not in NOT_SETTINGS]
-
-
-def varying(data: xr.Dataset) -> list[str]:
-    """Return the settings, the seed left out, that differ between runs."""
-    return [key for key in settings_keys(data) if len(levels_of(data, key)) > 1]
-
-
-def find_key(data: xr.Dataset, name: str) -> str:
-    """Return the setting that a full or shortened name means: `thumbs_up` for `mixture.weights.thumbs_up`."""
-    keys = [*settings_keys(data), *(["seed"] if "seed" in data.coords else [])]
-    if name in keys:
-        return name
-    found = [key for key in keys if key.endswith(f".{name}")]
-    if len(found) > 1:
-        raise InputError(f"'{name}' may be {' or '.join(found)}; write more of the name")
-    if not found:
-        swept = varying(data)
-        near = unknown_name("setting", name, sorted({*keys, *(key.rpartition(".")[2] for key in keys)}))
-        hint = near if "did you mean" in near else near.partition(";")[0]
-        raise InputError(f"{hint}; what varies in this sweep: {', '.join(swept) or 'nothing but the seed'}")
-    return found[0]
-
-
-def select(data: xr.Dataset, wanted: Mapping[str, Any]) -> xr.Dataset:
-    """Return the runs with these values of settings: one value, or a list of them, by full or shortened name."""
-    for name, value in wanted.items():
-        key = find_key(data, name)
-        held = rounded(data[key].values)
-        values = rounded(np.array(value if isinstance(value, list) else [value]))
-        if held.dtype.kind == "U":
-            values = values.astype(str)
-        kept = np.isin(held, values)
-        if not kept.any():
-            shown = ", ".join(map(_text, np.unique(held)[:20]))
-            raise InputError(f"select: no run has {key} = {value}; there are {shown}")
-        data = data.isel(run=np.flatnonzero(kept))
-    return data
-
-
-def levels_of(data: xr.Dataset, key: str) -> npt.NDArray[Any]:
-    """Return the distinct values of a setting, in order."""
-    return np.unique(rounded(data[key].values))
-
-
-def levels(data: xr.Dataset, hue: str) -> list[Level]:
-    """Return the lines that a setting tells apart, in the order of its values; one line if `hue` is empty."""
-    if not hue:
-        return [Level("", np.ones(data.sizes["run"], bool))]
-    column = rounded(data[hue].values)
-    return [Level(_text(value), column == value) for value in np.unique(column)]
-
-
-def final_values(data: xr.Dataset, metric: str) -> Array:
-    """Return the metric at the last step that each run recorded, [R]; NaN where it has none."""
-    values = data[metric].transpose("run", "step").values
-    finite = np.isfinite(values)
-    last = values.shape[1] - 1 - finite[:, ::-1].argmax(axis=1)
-    return np.asarray(values[np.arange(len(values)), last], dtype=float)
-
-
-def excess_grid(data: xr.Dataset, x: str, y: str, metric: str) -> Array:
-    """Return final metric minus its value at the reference policy, averaged over seeds, [y, x]; NaN where no run is."""
-    excess = final_values(data, metric) - data[metric].sel(step=0).values
-    grid = np.full((len(levels_of(data, y)), len(levels_of(data, x))), np.nan)
-    across = [level.runs for level in levels(data, x)]
-    for row, up in enumerate(levels(data, y)):
-        for column, right in enumerate(across):
-            cell = excess[up.runs & right]
-            if np.isfinite(cell).any():
-                grid[row, column] = np.nanmean(cell)
-    return grid
-
-
 def mean_and_band(cells: Sequence[Array]) -> tuple[Array, Array]:
     """Return the mean of each cell and the half-width of a 90 % band of it, 1.645 standard errors (0 for one run)."""
     finite = [np.asarray(cell, dtype=float)[np.isfinite(cell)] for cell in cells]
     errors = [np.std(cell, ddof=1) / np.sqrt(len(cell)) if len(cell) > 1 else 0.0 for cell in finite]
     return np.array([cell.mean() for cell in finite]), BAND * np.array(errors)
-
-
-def metric_name(data: xr.Dataset, metric: str) -> str:
-    """Return a metric's name in words; a line of the ledger says which cause it is of."""
-    name = str(data[metric].attrs.get("long_name", metric))
-    return f"{name}: {metric.removeprefix('ledger/')}" if metric.startswith("ledger/") else name
 
 
 def metric_label(data: xr.Dataset, metric: str) -> str:
@@ -255,43 +159,6 @@ def setting_label(key: str) -> str:
     return f"{key} ({unit})" if 0 < len(unit) <= 45 else key
 
 
-def _complain_of_others(data: xr.Dataset, shown: Sequence[str]) -> str:
-    """Refuse to average over settings that no axis shows; return in words those that go along with a shown one."""
-    keys = [key for key in shown if key]
-    for key in keys:
-        if key not in data.coords or data[key].dims != ("run",):
-            raise InputError(unknown_name("setting", key, settings_keys(data)))
-    others = [key for key in varying(data) if key not in keys]
-    # A zipped sweep moves one setting along with another: nothing is averaged over it then.
-    along = [key for key in others if any(_follows(data, key, lead) for lead in keys)]
-    mixed = [key for key in others if key not in along]
-    if mixed:
-        some = next(iter(levels_of(data, mixed[0])))
-        example = f"select='{{{mixed[0]}: {_text(some)}}}'"
-        raise InputError(f"the runs also vary in {', '.join(mixed)}: select one value of each, as in {example}")
-    return f"{', '.join(along)} goes along" if along else ""
-
-
-def _follows(data: xr.Dataset, key: str, lead: str) -> bool:
-    """Say whether the value of `lead` determines that of `key`."""
-    pairs = set(zip(rounded(data[lead].values).tolist(), rounded(data[key].values).tolist(), strict=True))
-    return len(pairs) == len(levels_of(data, lead))
-
-
-def rounded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return floats to 12 digits, so that equal values compare equal, whole numbers as they are, the rest as text."""
-    if values.dtype.kind in "iu":
-        return values
-    if values.dtype.kind != "f":
-        return values.astype(str)
-    distinct, place = np.unique(values, return_inverse=True)
-    return np.array([float(f"{value:.{SAME_DIGITS}g}") for value in distinct])[place]
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str) else f"{value:g}"
-
-
 def _places(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Array]:
     """Return the values and where they stand on an axis: words one beside the other."""
     return values, np.arange(len(values), dtype=float) if values.dtype.kind == "U" else values.astype(float)
@@ -311,7 +178,7 @@ def _scale(axes: Axes, name: str, values: npt.NDArray[Any], places: Array) -> No
     if log:
         axes.set(**{f"{name}scale": "log"})
     if values.dtype.kind == "U" or (log and len(values) <= 10):
-        axis.set_ticks(places, [_text(value) for value in values])
+        axis.set_ticks(places, [value_text(value) for value in values])
         axis.set_ticks([], minor=True)
 
 

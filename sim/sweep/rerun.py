@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sim.config import Chat, InputError, Scores, Settings, check, unknown_name, walk, with_value
-from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, _read
+from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, read_part
 
 NOT_SETTINGS = ("id", "job", "status", "error")
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of a number near 1: batches of another size add in another order
@@ -39,7 +39,7 @@ def stored_run(path: str | Path, job: int) -> Stored:
     store.manifest()
     jobs: set[int] = set()
     for part in reversed(store.parts()):
-        table = _read(part)
+        table = read_part(part)
         numbers = table["job"].to_pylist()
         jobs.update(numbers)
         if job in numbers:

@@ -116,7 +116,7 @@ class Store:
         """Return run id -> status; where a run was tried again the newest counts."""
         found: dict[str, str] = {}
         for path in self.parts():
-            table = _read(path, ["id", "status"])
+            table = read_part(path, ["id", "status"])
             found.update(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
         return found
 
@@ -125,7 +125,7 @@ class Store:
         found: dict[str, tuple[str, Any]] = {}
         for path in self.parts():
             headline = f"metric:{_meta(path)['headline']}"
-            table = _read(path, ["id", "status", "error", headline])
+            table = read_part(path, ["id", "status", "error", headline])
             ids, status, errors = (table[name].to_pylist() for name in ("id", "status", "error"))
             values: list[Any] = [None] * len(table)
             if headline in table.column_names:
@@ -157,7 +157,7 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
         raise InputError(f"{path}: the sweep has no finished runs yet")
     by_settings: dict[str, list[tuple[pa.Table, dict[str, Any]]]] = {}
     for part in paths:
-        table = _read(part)
+        table = read_part(part)
         meta = json.loads(table.schema.metadata[b"thumbscale"])
         by_settings.setdefault(json.dumps([meta["settings"], meta["steps"]], sort_keys=True), []).append((table, meta))
     pieces = [_to_dataset(pa.concat_tables([t for t, _ in same]), same[0][1]) for same in by_settings.values()]
@@ -219,7 +219,8 @@ def versions() -> dict[str, str]:
     return found | {"commit": git.stdout.strip() or "unknown", "results": str(RESULTS_VERSION)}
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return one part, or raise `InputError` naming it if it is damaged."""
     try:
         return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except (OSError, pa.ArrowException) as error:

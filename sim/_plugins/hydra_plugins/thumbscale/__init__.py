@@ -1,7 +1,7 @@
-"""Where Hydra 1.3 looks for plugins; the launcher itself is in `sim/sweep/launcher.py`."""
+"""Where Hydra 1.3 looks for plugins; the code is in `sim/sweep/`."""
 
 from sim.sweep.launcher import BatchedLauncher as _BatchedLauncher
-from sim.sweep.launcher import GridSweeper as _GridSweeper
+from sim.sweep.sweeper import GridSweeper as _GridSweeper
 
 
 class BatchedLauncher(_BatchedLauncher):
@@ -9,4 +9,4 @@ class BatchedLauncher(_BatchedLauncher):
 
 
 class GridSweeper(_GridSweeper):
-    """See `sim.sweep.launcher.GridSweeper`."""
+    """See `sim.sweep.sweeper.GridSweeper`."""
