@@ -14,7 +14,7 @@ MODULES = sorted(
     for path in (ROOT / "sim").rglob("*.py")
     if path != ROOT / "sim" / "__init__.py" and "_plugins" not in path.parts
 )
-MAY_PRINT = ("launcher.py",)  # it talks to the user as Hydra's own launchers do
+MAY_PRINT = ("launcher.py", "sweeper.py")  # they talk to the user as Hydra's own do
 
 
 def imports(path):
