@@ -145,3 +145,17 @@ def test_crossing_interpolates_and_is_nan_without_one():
 def test_refine_finds_the_root():
     assert refine(lambda w: np.tanh(w - 0.2345), 0, 1, tolerance=1e-6) == pytest.approx(0.2345, abs=1e-6)
     assert np.isnan(refine(lambda w: w + 1, 0, 1))
+
+
+@pytest.mark.parametrize("kl_coef", [0.05, 0.5])
+def test_fast_training_ends_where_natural_training_does(kl_coef):
+    """The preset configs/training/fast.yaml, to 0.005 in the rate."""
+    fast = sim.Training(
+        estimator="exact", optimizer="adam", learning_rate=0.05, steps=200, dtype="float32", ledger=False
+    )
+    rates = [
+        sim.simulate(sim.Settings(kl_coef=kl_coef, training=training), {"mixture.weights.thumbs_up": [0.0, 0.3, 0.6]})
+        for training in (fast, sim.Training())
+    ]
+    ends = [data["sycophancy/rate"].isel(step=-1).values for data in rates]
+    np.testing.assert_allclose(ends[0], ends[1], atol=0.005)
