@@ -201,10 +201,16 @@ def _make_groups(
     columns: dict[str, Any] = {key: np.full(len(numbers), value) for key, value in batched_values(settings).items()}
     varied = [key for key in keys if key not in fixed]
     for position, key in enumerate(varied):
+        raw = [row[position] for row in swept]
         try:
-            columns[key] = _converted(base.config, key, [row[position] for row in swept])
-        except Exception as error:
-            complaints.add(f"{key}: {str(error).splitlines()[0]}", *map(int, numbers[:NAMED_JOBS]))
+            columns[key] = _converted(base.config, key, raw)
+        except Exception:
+            for value in dict.fromkeys(raw):
+                try:
+                    _converted(base.config, key, [value])
+                except Exception as error:
+                    jobs = [job for job, own in zip(numbers.tolist(), raw, strict=True) if own == value]
+                    complaints.add(f"{key}: {str(error).splitlines()[0]}", *jobs)
     return [Group(settings, columns, numbers)]
 
 
