@@ -125,7 +125,8 @@ def critical_weights(settings: Drift, data: xr.Dataset) -> tuple[Critical, Array
         seeds, excess_draws = np.array([0]), excess
     else:
         seeds = np.unique(data["seed"])
-        by_seed = [pushes_at_reference(settings, prepare(settings, int(seed)), BOOTSTRAP) for seed in seeds]
+        resamples = BOOTSTRAP if len(seeds) == 1 else 0
+        by_seed = [pushes_at_reference(settings, prepare(settings, int(seed)), resamples) for seed in seeds]
         rows = np.array([row for row, _ in by_seed])
         # One world has only its own prompts to resample; several are resampled whole.
         draws = resample_rows(rows, BOOTSTRAP) if len(seeds) > 1 else by_seed[0][1]

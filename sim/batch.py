@@ -119,7 +119,7 @@ def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
 
 
 def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, training: Training) -> None:
-    """Copy a chunk's results to their rows; a run whose parameters are no longer finite has failed."""
+    """Copy a chunk's results to their rows; a run that diverged has failed, and holds NaN."""
     for name, values in found.items():
         # setdefault is atomic: whichever thread comes first makes the array
         whole = outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
@@ -134,6 +134,9 @@ def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array],
             outcome.errors[row] = f"diverged: not finite at step {step}; lower training.learning_rate"
         elif training.estimator != "best_of_n" and gain[place] < -slack[place]:
             outcome.errors[row] = "diverged: the objective ended below its start; lower training.learning_rate"
+        if row in outcome.errors:
+            for name in found:
+                outcome.found[name][row] = np.nan
 
 
 def run_batch(

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -183,6 +184,7 @@ def test_a_failing_run_fails_alone(tmp_path):
     data = open_sweep(tmp_path)
     assert data["status"].values.tolist() == ["COMPLETED"] * 3 + ["FAILED"] + ["COMPLETED"] * 2
     assert "diverged" in data["error"].values[3]
+    assert np.isnan(data["kl"].values).all(axis=1).tolist() == [False] * 3 + [True] + [False] * 2
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("poison")])
@@ -289,8 +291,6 @@ def test_shards_travel_as_json(tmp_path):
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_export_is_one_row_per_run_and_step(tmp_path, ending):
-    import pandas as pd
-
     run_shard(a_shard(), started(tmp_path))
     data = open_sweep(tmp_path)
     sim.export(data, tmp_path / f"table.{ending}")
@@ -320,8 +320,6 @@ def test_a_sweep_looks_like_hydras_own(tmp_path):
             mine = (ours / str(job) / ".hydra" / name).read_text()
             theirs = (stock / str(job) / ".hydra" / name).read_text()
             assert mine == theirs
-        import pandas as pd
-
         metrics = pd.read_csv(stock / str(job) / "metrics.csv")
         np.testing.assert_allclose(data["sycophancy/rate"].sel(run=job).values, metrics["sycophancy/rate"], rtol=1e-10)
 
@@ -337,7 +335,14 @@ def test_resume_skips_extends_and_refuses(tmp_path):
     assert len(Store(tmp_path).parts()) == before
     extended = sweep(tmp_path, "seed=1,2", GRID[0], "hydra.launcher.resume=true")
     assert "3 of 6 runs are complete already" in extended.stderr
-    assert open_sweep(tmp_path).sizes["run"] == 9
+    data = open_sweep(tmp_path)
+    assert data.sizes["run"] == 9
+    # Jobs 0 to 2 were complete under other numbers: each folder still holds its own run.
+    for job, (seed, weight) in enumerate(itertools.product((1, 2), (0, 0.2, 0.4))):
+        own = (data["seed"].values == seed) & (data["mixture.weights.thumbs_up"].values == weight)
+        metrics = pd.read_csv(tmp_path / str(job) / "metrics.csv")
+        expected = data["sycophancy/rate"].values[own][0]
+        np.testing.assert_allclose(metrics["sycophancy/rate"], expected, rtol=1e-12)
     changed = sweep(tmp_path, *GRID, "memory.share=1", "hydra.launcher.resume=true", check=False)
     assert changed.returncode != 0
     assert "memory.share: 0.0 -> 1.0" in changed.stderr

@@ -202,9 +202,11 @@ class BatchedLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Return the jobs' results in order, and write their folders up to the limit."""
         by_job: list[tuple[JobStatus, Any]] = [(JobStatus.UNKNOWN, None)] * len(job_overrides)
+        run_of = [""] * len(job_overrides)
         found = store.returns()
         for group, own in zip(groups, ids, strict=True):
             for job, run in zip(group.jobs.tolist(), own, strict=True):
+                run_of[job] = run
                 status, value = found.get(run, ("", "the run is missing"))
                 if status == COMPLETED:
                     by_job[job] = (JobStatus.COMPLETED, value)
@@ -212,18 +214,21 @@ class BatchedLauncher(Launcher):
                     by_job[job] = (JobStatus.FAILED, InputError(value))
         few = self.job_dirs == "auto" and len(job_overrides) <= self.job_dirs_limit
         if self.job_dirs == "all" or few or self.context.callbacks.callbacks:
-            return self._play_back(job_overrides, first, by_job, store)
+            return self._play_back(job_overrides, first, run_of, by_job, store)
         return _Returns(job_overrides, by_job)
 
     def _play_back(
         self,
         job_overrides: Sequence[Sequence[str]],
         first: int,
+        run_of: Sequence[str],
         outcomes: Sequence[tuple[JobStatus, Any]],
         store: Store,
     ) -> list[JobReturn]:
         """Let Hydra run each job with a task that looks its result up: folders and callbacks are its own."""
         data = open_sweep(store.folder)
+        # By identity: a run that was complete already carries the job number of the sweep that ran it.
+        place = {run: row for row, run in enumerate(data["id"].values.tolist())}
         returns = []
         for number, (job, (status, value)) in enumerate(zip(job_overrides, outcomes, strict=True), first):
             config = self.context.config_loader.load_sweep_config(self.config, list(job))
@@ -233,7 +238,11 @@ class BatchedLauncher(Launcher):
             def look_up(_: DictConfig, number: int = number, status: JobStatus = status, value: Any = value) -> Any:
                 if status == JobStatus.FAILED:
                     raise value
-                table = data.sel(run=number).drop_vars(["id", "job", "status", "error"]).to_dataframe()
+                table = (
+                    data.isel(run=place[run_of[number - first]])
+                    .drop_vars(["id", "job", "status", "error"])
+                    .to_dataframe()
+                )
                 table.to_csv(Path(HydraConfig.get().runtime.output_dir) / "metrics.csv")
                 return value
 
