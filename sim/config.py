@@ -196,7 +196,7 @@ class Mixture:
         "mu-PPO and xi-PPO (Moskovitz et al., arXiv 2310.04373)",
         choices=("inequality", "equality"),
     )
-    multiplier_rate: float = knob(0.05, "step of a multiplier per unit of violation and update", above=0)
+    multiplier_rate: float = knob(0.2, "step of a multiplier per unit of violation and update", above=0)
 
 
 @dataclass
