@@ -6,7 +6,6 @@ written as a loop for one run; the tests hold the two together.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,29 +13,11 @@ import torch
 
 from sim.training.estimators import ExactGradient
 from sim.training.policies import Policy, log_probs
+from sim.training.trajectory import ADAM_BETAS, ADAM_EPSILON, Cancelled
+from sim.training.trajectory import Trajectory as Trajectory
 
 Array = npt.NDArray[np.float64]
 Tensor = torch.Tensor
-
-ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # Kingma & Ba 2015
-
-
-class Trajectory(NamedTuple):
-    """What training leaves behind.
-
-    steps: [T] the recorded steps, 0 first.
-    theta: [T, D, R] the parameters at each recorded step; 0 is the reference policy.
-    moved: [T - 1, C, D, R] how far each cause moved the parameters between two recorded steps; None without ledger.
-        Causes are the signals, then the KL penalty. Summed over causes it is the difference of theta.
-    """
-
-    steps: npt.NDArray[np.int64]
-    theta: Array
-    moved: Array | None
-
-
-class Cancelled(Exception):  # noqa: N818
-    """Training was called off, by Ctrl-C or because another part failed."""
 
 
 class Optimizer:
@@ -135,11 +116,6 @@ def train(
                     moved[row - 1, :, :, part] = since
                     since.zero_()
     return Trajectory(recorded, theta, moved)
-
-
-def use_one_thread() -> None:
-    """Keep torch to one thread in this process: the core is faster so, and workers do not fight over cores."""
-    torch.set_num_threads(1)
 
 
 def policy_means(policy: Policy, theta: Array, values: Array) -> Array:
