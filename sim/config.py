@@ -16,6 +16,7 @@ ASSUMPTION = "assumption"
 UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
 SAMPLED = ("reinforce", "rloo", "grpo", "ppo")  # estimators that draw responses
 _SAMPLED_ONLY = ("training.estimator", SAMPLED)
+_CHAT_ONLY = ("world.kind", ("chat",))
 
 
 class InputError(ValueError):
@@ -205,8 +206,12 @@ class Policy:
 
     kind: str = knob("loglinear", "word", choices=("loglinear", "tabular", "mlp"))
     hidden: int = knob(16, "units of the hidden layer", low=1, high=4096, needs=("policy.kind", ("mlp",)))
-    finetune_sharpness: float = knob(2.0, "log-odds per unit of writers' score in the ideal answers", low=0)
-    finetune_ridge: float = knob(0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0)
+    finetune_sharpness: float = knob(
+        2.0, "log-odds per unit of writers' score in the ideal answers", low=0, needs=_CHAT_ONLY
+    )
+    finetune_ridge: float = knob(
+        0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0, needs=_CHAT_ONLY
+    )
 
 
 @dataclass
