@@ -50,12 +50,9 @@ def run_ids(shared: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) 
     pieces, holes = [f"version={RESULTS_VERSION}"], []
     for key in sorted(flat):
         pieces.append(f"{key}=%s" if key in columns else f"{key}={json.dumps(flat[key])}".replace("%", "%%"))
-        holes += [columns[key].tolist()] if key in columns else []
+        holes += [json.dumps(columns[key].tolist())[1:-1].split(", ")] if key in columns else []
     template = "\n".join(pieces)
-    return [
-        hashlib.blake2b((template % row).encode(), digest_size=12).hexdigest()
-        for row in zip(*[map(json.dumps, hole) for hole in holes], strict=True)
-    ]
+    return [hashlib.blake2b((template % row).encode(), digest_size=12).hexdigest() for row in zip(*holes, strict=True)]
 
 
 class Store:
