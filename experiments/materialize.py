@@ -23,7 +23,7 @@ from sim.sweep.plan import flatten
 from sim.sweep.rerun import agrees, stored_run
 from sim.sweep.results import Store, open_sweep
 from sim.sweep.select import varying
-from sim.training.train import use_one_thread
+from sim.training.threads import use_one_thread
 
 
 @dataclass

@@ -196,7 +196,7 @@ class Mixture:
         "mu-PPO and xi-PPO (Moskovitz et al., arXiv 2310.04373)",
         choices=("inequality", "equality"),
     )
-    multiplier_rate: float = knob(0.05, "step of a multiplier per unit of violation and update", above=0)
+    multiplier_rate: float = knob(0.2, "step of a multiplier per unit of violation and update", above=0)
 
 
 @dataclass
@@ -250,6 +250,11 @@ class Training:
         needs=("training.estimator", ("ppo",)),
     )
     dtype: str = knob("float64", "word", choices=("float32", "float64"))
+    engine: str = knob(
+        "torch",
+        "word; fused: a compiled kernel that does one case faster (`outside_fused`); auto: fused where it can be had",
+        choices=("torch", "fused", "auto"),
+    )
     chunk: int = knob(0, "runs trained at once; 0: as many as stay in cache", low=0)
 
 
@@ -384,6 +389,36 @@ def _complaint(value: Any, limits: Any) -> str:
     return ""
 
 
+def scheduled(mixture: Mixture) -> bool:
+    """Return whether the added signal's weight changes over the steps."""
+    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
+
+
+def normalized(mixture: Mixture) -> bool:
+    """Return whether rewards are divided by their spread at every step."""
+    return (mixture.aggregation, mixture.scale_rewards) != ("sum_then_normalize", "none")
+
+
+def fixed_objective(settings: Settings) -> bool:
+    """Return whether training climbs one exact objective that never changes; a step can then only raise it."""
+    mixture, exact = settings.mixture, ("exact", "natural", "closed_form")
+    changing = mixture.constraints or scheduled(mixture) or normalized(mixture)
+    return settings.training.estimator in exact and not changing
+
+
+def outside_fused(settings: Settings) -> list[str]:
+    """Return what the fused engine needs that these settings are not; empty where it applies."""
+    training = settings.training
+    needs = {
+        "policy.kind = loglinear": settings.policy.kind == "loglinear",
+        "training.estimator = exact": training.estimator == "exact",
+        "training.dtype = float32": training.dtype == "float32",
+        "training.ledger = false": not training.ledger,
+        "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
+    }
+    return [need for need, met in needs.items() if not met]
+
+
 def _cross_checks(settings: Settings) -> list[str]:
     found = []
     mixture, training = settings.mixture, settings.training
@@ -402,6 +437,8 @@ def _cross_checks(settings: Settings) -> list[str]:
         found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
     if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":
         found.append("mixture.aggregation = normalize_then_sum: normalises within groups, ppo has a critic; use grpo")
+    if training.engine == "fused" and outside_fused(settings):
+        found.append(f"training.engine = fused: needs {', '.join(outside_fused(settings))}")
     if training.estimator in UNTRAINED:
         if settings.policy.kind != "tabular":
             found.append(f"training.estimator = {training.estimator}: needs policy.kind = tabular")

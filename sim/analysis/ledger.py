@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.training.policies import Policy
-from sim.training.train import Trajectory, mean_gradient
+from sim.training.train import mean_gradient
+from sim.training.trajectory import Trajectory
 from sim.world.arrays import Array
 
 

@@ -30,9 +30,10 @@ from tqdm import tqdm
 
 from sim.config import InputError, Settings
 from sim.sweep.plan import Group, flatten, make_plan
-from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, open_sweep, versions
-from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
-from sim.training.train import Cancelled, use_one_thread
+from sim.sweep.results import COMPLETED, NOT_IDENTITY, RESULTS_VERSION, Store, open_sweep, versions
+from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, run_shards, save_shard
+from sim.training.threads import use_one_thread
+from sim.training.trajectory import Cancelled
 
 SHARD_RUNS = 2048  # runs whose results are written together, unless `shard` says otherwise
 
@@ -131,7 +132,7 @@ class BatchedLauncher(Launcher):
                     "another hydra.sweep.dir starts a new one"
                 )
             before = store.manifest()["base"]
-            differ = [key for key in base if key in before and base[key] != before[key]]
+            differ = [k for k in base if k in before and base[k] != before[k] and k not in NOT_IDENTITY]
             if differ and self.resume != "extend":
                 lines = "\n".join(f"  - {key}: {before[key]} -> {base[key]}" for key in differ)
                 raise InputError(
@@ -161,8 +162,8 @@ class BatchedLauncher(Launcher):
         failed = 0
         with _interrupt_sets(stop), tqdm(total=total, unit="run", desc="sweep", smoothing=0.1) as bar:
             try:
-                for shard in shards:
-                    failed += run_shard(shard, store, self.workers, bar.update, stop.is_set)
+                for more in run_shards(shards, store, self.workers, bar.update, stop.is_set):
+                    failed += more
                     bar.set_postfix(failed=failed)
             except Cancelled:
                 bar.close()

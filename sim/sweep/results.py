@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import xarray as xr  # half a second to load: functions that make data sets do it
 
 RESULTS_VERSION = 1  # raise it when the same settings give other numbers
-NOT_IDENTITY = ("training.chunk", "figures")  # settings that change no number
+# Settings that change no number, or none by more than the rounding of training.dtype.
+NOT_IDENTITY = ("training.chunk", "training.engine", "figures")
 COMPLETED, FAILED = "COMPLETED", "FAILED"
 
 
@@ -99,7 +100,7 @@ class Store:
         Args:
             rows: id, job, status, error and the batched settings, [N] each.
             metrics: name -> [N, T].
-            meta: steps, settings, labels, headline, added.
+            meta: steps, settings, labels, headline, added, engine.
         """
         arrays = {name: pa.array(values) for name, values in rows.items()}
         for name, values in metrics.items():
@@ -160,6 +161,7 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
         table = read_part(part)
         meta = json.loads(table.schema.metadata[b"thumbscale"])
         by_settings.setdefault(json.dumps([meta["settings"], meta["steps"]], sort_keys=True), []).append((table, meta))
+    trained = sorted({meta["engine"] for same in by_settings.values() for _, meta in same if meta.get("engine")})
     pieces = [_to_dataset(pa.concat_tables([t for t, _ in same]), same[0][1]) for same in by_settings.values()]
     shared = [piece.attrs.pop("settings") for piece in pieces]
     varying = [key for key in shared[0] if any(other.get(key) != shared[0][key] for other in shared)]
@@ -177,7 +179,7 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
     keep = data.sizes["run"] - 1 - from_end
     data = data.isel(run=keep[np.argsort(data["job"].values[keep], kind="stable")])
     attributes = {key: manifest[key] for key in ("command", "commit", "total") if key in manifest}
-    return data.assign_coords(run=data["job"].values).assign_attrs(attributes)
+    return data.assign_coords(run=data["job"].values).assign_attrs(attributes | {"engine": ", ".join(trained)})
 
 
 def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
