@@ -1,11 +1,12 @@
-# Two commands do everything on a fresh machine with Python 3.11 and make:
+# On a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
+#   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo play test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +15,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.drift
+
+play: $(VENV)/installed
+	$(BIN)/python -m marimo run experiments/play.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
