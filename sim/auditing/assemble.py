@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sim.analysis.ledger import check_strength
+from sim.auditing.critical import turning_weight
 from sim.auditing.measures import MIN_ESS
 from sim.auditing.numbers import Numbers
 from sim.auditing.result import SCHEMA_VERSION
@@ -20,7 +21,6 @@ from sim.auditing.sections import (
     pushes_on,
     signal_rows,
 )
-from sim.auditing.critical import turning_weight
 from sim.world.arrays import Array
 
 WORST = 10  # prompts that are named
@@ -117,14 +117,17 @@ def slice_rows(numbers: Numbers) -> Rows:
     """Return the net push as planned within groups of prompts, worst first, with the group's own critical weight."""
     line, rows = numbers.plan.nominal[numbers.plan.planned], []
     for column, (shares, means, draws) in numbers.slices.items():
-        for value, share, mean, drawn in zip(
-            numbers.sample.slices[column].values, shares, means, draws, strict=True
-        ):
+        for value, share, mean, drawn in zip(numbers.sample.slices[column].values, shares, means, draws, strict=True):
             if share <= 0:
                 continue
             pushes = np.concatenate([mean[None], drawn[~np.isnan(drawn).any(axis=1)]]) / numbers.plan.unit
             critical = turning_weight(pushes, numbers.base, numbers.options.renormalize)
-            entry = {"column": column, "value": str(value), "share": float(share), "push": numbers.found(pushes @ line)[0]}
+            entry = {
+                "column": column,
+                "value": str(value),
+                "share": float(share),
+                "push": numbers.found(pushes @ line)[0],
+            }
             rows.append(entry | {"critical_weight": critical_entry(numbers, critical)})
     return sorted(rows, key=lambda entry: -entry["push"]["value"])
 
@@ -162,9 +165,7 @@ def metrics(numbers: Numbers, report: dict[str, Any]) -> dict[str, float]:
     planned = report["predictions"][plan.planned]
     put("drift", planned["values"][numbers.options.attributes[0]]["change"])
     found["kl"] = planned["kl"]
-    found["penalty"] = next(
-        row["penalty"]["value"] for row in report["penalty"] if row["kl_coef"] == plan.kl_coef
-    )
+    found["penalty"] = next(row["penalty"]["value"] for row in report["penalty"] if row["kl_coef"] == plan.kl_coef)
     found["influence"] = report["influence"][-1]["variance"]["value"]
     found["decisions_changed"] = report["influence"][-1]["decisions"]["value"]
     found["effective_sample_size"] = planned["effective_sample_size"]
@@ -179,8 +180,8 @@ def warnings(report: dict[str, Any]) -> list[str]:
     found = []
     if counts["dropped_responses"]:
         found.append(
-            f"{counts['rows_with_missing']} of {counts['rows']} rows lack a score; {counts['dropped_responses']} responses "
-            f"and {counts['dropped_prompts']} whole prompts were left out ({options['missing']})."
+            f"{counts['rows_with_missing']} of {counts['rows']} rows lack a score; {counts['dropped_responses']} "
+            f"responses and {counts['dropped_prompts']} whole prompts were left out ({options['missing']})."
         )
     if counts["prompts"] < FEW_PROMPTS:
         found.append(f"Only {counts['prompts']} prompts: the intervals are rough, or there are none.")
@@ -188,9 +189,9 @@ def warnings(report: dict[str, Any]) -> list[str]:
         found.append(f"{counts['single_response_prompts']} prompts have one response only; nothing can move there.")
     if metric["supported"] < ENOUGH:
         found.append(
-            f"At weight {options['weight']:g} and kl_coef {options['kl_coef']:.3g}, fewer than {MIN_ESS:g} answers carry the "
-            f"prediction on {1 - metric['supported']:.0%} of prompts: the candidates cannot support it. Sample more answers "
-            "per prompt, or look at less pressure."
+            f"At weight {options['weight']:g} and kl_coef {options['kl_coef']:.3g}, fewer than {MIN_ESS:g} answers carry "
+            f"the prediction on {1 - metric['supported']:.0%} of prompts: the candidates cannot support it. Sample more "
+            "answers per prompt, or look at less pressure."
         )
     beyond = [row for row in report["predictions"] if row["method"] == "closed_form" and row["supported"] < ENOUGH]
     if beyond:

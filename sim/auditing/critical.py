@@ -1,8 +1,8 @@
 """The critical weight as a number that always exists, so that its interval is honest.
 
-`theory.critical_weight` is a ratio: it has no value where the two pushes do not oppose each other, and an interval made of
-the draws that happen to have one is too narrow just where the data are weak. Here it is the least weight above which the
-net push is upward, on [0, infinity]:
+`theory.critical_weight` is a ratio: it has no value where the two pushes do not oppose each other, and an interval made
+of the draws that happen to have one is too narrow just where the data are weak. Here it is the least weight above which
+the net push is upward, on [0, infinity]:
 
     0           the primary group does not hold the attribute even without the added signal
     A / (A - B) the primary group holds it up to there (A its push, B that of the added signal; on top: -A / B)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sim.config import ASSUMPTION, InputError, knob
+from sim.config import InputError, knob
 
 MISSING = ("refuse", "drop_response", "drop_prompt")
 DEFAULT_KL = 0.5
@@ -15,7 +15,7 @@ DEFAULT_KL = 0.5
 class Audit:
     """The questions of one audit. Columns are named as in the table; '-column' stands for its negative."""
 
-    signals: dict[str, float] = knob({}, "{column of a primary signal: its weight}", low=0)
+    signals: Any = knob(None, "{column of a primary signal: its weight}, or a list of columns for equal weights", low=0)
     add: str = knob("", "column of the signal whose addition is studied")
     attribute: Any = knob("", "column of the attribute that must not rise, or a list whose first is that one")
     weight: float = knob(0.2, "planned weight of the added signal", low=0)
@@ -36,6 +36,11 @@ class Audit:
     )
     level: float = knob(0.9, "coverage of the intervals", above=0.5, high=0.999)
     seed: int = knob(0, "of the bootstrap", low=0)
+
+    def __post_init__(self) -> None:
+        """Turn a list of signals into equal weights that sum to 1."""
+        if isinstance(self.signals, list | tuple) and all(isinstance(name, str) for name in self.signals):
+            self.signals = {name: 1 / len(self.signals) for name in self.signals}
 
     @property
     def attributes(self) -> list[str]:
@@ -73,7 +78,7 @@ def _problems(item: "dataclasses.Field[Any]", value: Any) -> list[str]:
     """Return a line for a value of the wrong kind or out of range."""
     name, limits = item.name, item.metadata
     if name == "signals":
-        if not isinstance(value, dict) or not value:
+        if not isinstance(value, dict) or not value or not all(isinstance(key, str) for key in value):
             return ["signals: has to be given, like {helpfulness: 0.5, correctness: 0.5}"]
         return [line for key, entry in value.items() for line in _number(f"signals.{key}", entry, limits, float)]
     if name in ("kl", "kl_coef"):
@@ -125,6 +130,3 @@ def _cross_checks(options: Audit) -> list[str]:
     if options.weight > options.max_weight:
         found.append(f"weight = {options.weight}: must be <= max_weight = {options.max_weight}")
     return found
-
-
-__all__ = ["ASSUMPTION", "DEFAULT_KL", "Audit", "check_audit"]

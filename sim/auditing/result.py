@@ -147,8 +147,13 @@ def headlines(report: dict[str, Any]) -> dict[str, str]:
     for entry in report["critical_weight"]:
         if entry["attribute"] == attribute:
             found[f"critical weight of {add}, {entry['at']}"] = f"{with_interval(entry)}  {entry['status']}"
-    planned = {key: metrics[name] for key, name in zip(("value", "low", "high"), ("drift", "drift_low", "drift_high"), strict=True)}
-    found[f"change of {attribute} at weight {weight:g}"] = f"{with_interval(planned)}, at KL {number(metrics['kl'])} nats"
+    planned = {
+        key: metrics[name]
+        for key, name in zip(("value", "low", "high"), ("drift", "drift_low", "drift_high"), strict=True)
+    }
+    found[f"change of {attribute} at weight {weight:g}"] = (
+        f"{with_interval(planned)}, at KL {number(metrics['kl'])} nats"
+    )
     found["least penalty that undoes it"] = f"{number(metrics['penalty'])} per unit of {attribute}"
     found[f"check strength at weight {weight:g}"] = (
         "nothing to hold" if math.isinf(metrics["check_strength"]) else number(metrics["check_strength"])

@@ -6,7 +6,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from sim.auditing.numbers import Numbers, Plan, cut
 from sim.auditing.options import DEFAULT_KL, Audit, check_audit
 from sim.auditing.result import METRICS, AuditResult
 from sim.auditing.sample import Block, Sample, make_sample, wanted_columns
-from sim.auditing.scan import Progress, Scan, group_means, scan
+from sim.auditing.scan import Progress, Scan, group_means, scan, tell
 from sim.auditing.solve import coefficient_for_kl, minimal_penalty, most_kl, penalised
 from sim.config import InputError
 from sim.training.theory import tilt
@@ -60,14 +60,12 @@ def audit(
         add: column of the signal whose addition is studied.
         attribute: column of what must not rise; of several, the first is that one.
         fail_on: conditions of a gate, such as "critical_weight<0.2"; see `AuditResult.failed`.
-        progress: called with numbers of rows read, then of prompts measured.
+        progress: called as (stage, its total or 0, how much more is done).
         options: the other fields of `sim.auditing.options.Audit`.
 
     Raises:
         InputError: for a column, row or option that cannot be used, in a line that names it.
     """
-    if isinstance(signals, Sequence) and not isinstance(signals, str):
-        signals = dict.fromkeys(signals, 1.0 / max(len(signals), 1))
     known = [item.name for item in dataclasses.fields(Audit)]
     for name in options:
         if name not in known:
@@ -82,7 +80,7 @@ def run_audit(
     """Return the audit of a table; see `audit`."""
     check_audit(options)
     judge(conditions, dict.fromkeys(METRICS))  # an unknown metric is told before the work
-    sample = make_sample(read_columns(frame, wanted_columns(options), progress), options)
+    sample = make_sample(read_columns(frame, wanted_columns(options), tell(progress, "rows read", 0)), options)
     numbers, notes = measure_all(sample, options, progress)
     report = assemble(numbers, notes)
     return AuditResult(report, judge(conditions, report["metrics"]), main_draws(numbers))
@@ -102,12 +100,14 @@ def measure_all(sample: Sample, options: Audit, progress: Progress | None = None
         name = options.attributes[0]
         raise InputError(f"attribute: '{name}' is the same for all answers of a prompt; nothing can move it")
     unit = _units(cov[0], count, options.scale)
-    kl_coef, notes = _pressure(sample, (nominal / unit)[0], options)
+    told = tell(progress, "passes to find the pressure", 0)
+    kl_coef, notes = _pressure(sample, (nominal / unit)[0], options, told)
     best_of = [n for n in BEST_OF if n <= np.median(np.diff(sample.start))] or [2]
     rows = sorted({0, planned, len(weights) - 1})
-    plan = Plan(weights, planned, nominal, unit, kl_coef / PRESSURES, rows, best_of)
+    plan = Plan(weights, planned, nominal, unit, np.asarray(kl_coef / PRESSURES), rows, best_of)
 
-    penalty, _ = minimal_penalty(sample, plan.lines[planned], plan.kl_coefs, count)
+    told = tell(progress, "passes to find the penalties", 0)
+    penalty, _ = minimal_penalty(sample, plan.lines[planned], plan.kl_coefs, count, told)
     excess = penalised(plan.lines[planned], plan.kl_coefs, count, np.nan_to_num(penalty))
     undone = scan(sample, excess, 2 * len(penalty), options.resamples, options.seed)
     third, shapes = _third_pass(sample, options, plan, progress)
@@ -127,7 +127,15 @@ def _first_pass(
     def measure(block: Block) -> Array:
         return at_reference(block, count, nominal, planned)
 
-    found = scan(sample, measure, _columns(shapes), options.resamples, options.seed, count, progress)
+    found = scan(
+        sample,
+        measure,
+        _columns(shapes),
+        options.resamples,
+        options.seed,
+        count,
+        _told(sample, progress, "prompts under the reference"),
+    )
     slices = {
         name: group_means(sample, found.kept, groups, options.resamples, options.seed)
         for name, groups in sample.slices.items()
@@ -159,7 +167,12 @@ def _third_pass(
         ]
         return np.concatenate([part.reshape(len(block.place), -1) for part in parts], axis=1)
 
-    return scan(sample, measure, _columns(shapes), options.resamples, options.seed, 0, progress), shapes
+    told = _told(sample, progress, "prompts under the mixtures")
+    return scan(sample, measure, _columns(shapes), options.resamples, options.seed, 0, told), shapes
+
+
+def _told(sample: Sample, progress: Progress | None, stage: str) -> Callable[[int], object] | None:
+    return tell(progress, stage, len(sample.prompt_prob))
 
 
 def _columns(shapes: list[tuple[int, ...]]) -> int:
@@ -172,7 +185,9 @@ def _units(cov: Array, count: int, scale: str) -> Array:
     return np.where((variance > TINY) & (scale == "std"), np.sqrt(np.maximum(variance, 0)), 1.0)
 
 
-def _pressure(sample: Sample, line: Array, options: Audit) -> tuple[float, list[str]]:
+def _pressure(
+    sample: Sample, line: Array, options: Audit, progress: Callable[[int], object] | None
+) -> tuple[float, list[str]]:
     """Return the planned kl_coef and what is to be said about it."""
     if options.kl_coef is not None:
         return float(options.kl_coef), []
@@ -181,5 +196,5 @@ def _pressure(sample: Sample, line: Array, options: Audit) -> tuple[float, list[
         raise InputError("signals: every answer of a prompt has the same mixed score, so nothing moves; give kl_coef")
     if options.kl is None and limit <= 2 * DEFAULT_KL:
         note = f"The candidates allow at most {limit:.3g} nats: the audit looks at half of that, not at {DEFAULT_KL}."
-        return coefficient_for_kl(sample, line, limit / 2), [note]
-    return coefficient_for_kl(sample, line, float(options.kl or DEFAULT_KL)), []
+        return coefficient_for_kl(sample, line, limit / 2, progress), [note]
+    return coefficient_for_kl(sample, line, float(options.kl or DEFAULT_KL), progress), []

@@ -2,10 +2,11 @@
 
 Everything the audit says is a mean over prompts, or a function of such means. So one pass suffices: each chunk of
 prompts is measured, [p, M], and only two things leave it, its sum and its sums under B bootstrap draws. The draws
-resample whole prompts (the clusters), and depend on the seed and the prompt's place alone: two numbers of one audit, or of
-two audits of the same prompts, share them, so the interval of a difference is that of the difference of draws.
+resample whole prompts (the clusters), and depend on the seed and the prompt's place alone: two numbers of one audit, or
+of two audits of the same prompts, share them, so the interval of a difference is that of the difference of draws.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,17 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sim import rng
-from sim.auditing.sample import CHUNK, Block, Sample, Slice, blocks, chunk_count
+from sim.auditing.sample import CHUNK, Block, Ints, Sample, Slice, blocks, chunk_count
 from sim.world.arrays import Array
 
 Measure = Callable[[Block], Array]
-Progress = Callable[[int], object]
+Progress = Callable[[str, int, int], object]
 Found = TypeVar("Found")
+
+
+def tell(progress: Progress | None, stage: str, total: int) -> Callable[[int], object] | None:
+    """Return what tells `progress` of a stage how much more of its total (0: unknown) is done."""
+    return None if progress is None else functools.partial(progress, stage, total)
 
 
 class Scan(NamedTuple):
@@ -42,7 +48,7 @@ def scan(
     resamples: int = 0,
     seed: int = 0,
     keep: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Scan:
     """Return the means of what `measure` finds in each block, [p, columns].
 
@@ -106,19 +112,21 @@ def group_means(sample: Sample, values: Array, groups: Slice, resamples: int, se
         counts = np.concatenate([np.ones((1, len(here))), _counts(totals[:, chunk], len(here), seed, chunk)])
         return np.stack([counts[:, codes == group] @ here[codes == group] for group in range(count)])
 
-    total = sum(_each(run, chunk_count(sample)))
+    total = np.zeros((count, resamples + 1, weighted.shape[1]))
+    for found in _each(run, chunk_count(sample)):
+        total += found
     with np.errstate(invalid="ignore", divide="ignore"):
         means = total[..., :-1] / total[..., -1:]
     return total[:, 0, -1], means[:, 0], means[:, 1:]
 
 
-def chunk_totals(prompts: int, resamples: int, seed: int) -> Array:
+def chunk_totals(prompts: int, resamples: int, seed: int) -> Ints:
     """Return how many of the P draws with replacement fall into each chunk, [B, chunks]: a multinomial, by parts."""
     sizes = np.diff(np.append(np.arange(0, prompts, CHUNK), prompts))
     return rng.stream(seed, "audit", "totals").multinomial(prompts, sizes / prompts, size=resamples)
 
 
-def _counts(totals: Array, prompts: int, seed: int, chunk: int) -> Array:
+def _counts(totals: Ints, prompts: int, seed: int, chunk: int) -> Array:
     """Return how often each prompt of a chunk is drawn, [B, p]."""
     resamples = len(totals)
     drawn = rng.stream(seed, "audit", "prompts", chunk).integers(0, prompts, int(totals.sum()), dtype=np.int32)

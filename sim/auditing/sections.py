@@ -52,9 +52,7 @@ def check_rows(numbers: Numbers) -> Rows:
         sure = second if name == numbers.options.add else first
         does = "holds" if sure["high"] < 0 else "raises" if sure["low"] > 0 else "unclear"
         share = max(-first["value"], 0.0) / holding if holding > 0 else float("nan")
-        rows.append(
-            {"signal": name, "push_now": first, "push_planned": second, "does": does, "share_of_check": share}
-        )
+        rows.append({"signal": name, "push_now": first, "push_planned": second, "does": does, "share_of_check": share})
     return rows
 
 

@@ -32,7 +32,9 @@ def most_kl(sample: Sample, line: Array) -> float:
     return float(scan(sample, measure, 1).point[0])
 
 
-def coefficient_for_kl(sample: Sample, line: Array, target: float) -> float:
+def coefficient_for_kl(
+    sample: Sample, line: Array, target: float, progress: Callable[[int], object] | None = None
+) -> float:
     """Return the kl_coef at which the optimum for a mixture lies `target` nats per prompt from the reference.
 
     By Newton's method on log KL against log pressure, x = log(1 / kl_coef), where  dKL/dx = Var_pi(reward) / kl_coef^2.
@@ -41,6 +43,7 @@ def coefficient_for_kl(sample: Sample, line: Array, target: float) -> float:
         sample: the candidates.
         line: [S] weights of the mixture.
         target: above 0.
+        progress: called with 1 after every pass.
 
     Raises:
         InputError: where the candidates allow no such KL, saying how much they do.
@@ -48,8 +51,8 @@ def coefficient_for_kl(sample: Sample, line: Array, target: float) -> float:
     limit = most_kl(sample, line)
     if target >= 0.98 * limit:
         raise InputError(
-            f"kl = {target:g}: the candidates allow at most {limit:.3g} nats (always the best of each prompt's answers); "
-            "ask for less, or sample more answers per prompt"
+            f"kl = {target:g}: the candidates allow at most {limit:.3g} nats (always the best of each prompt's "
+            "answers); ask for less, or sample more answers per prompt"
         )
 
     def at(pressure: float) -> tuple[float, float]:
@@ -60,6 +63,7 @@ def coefficient_for_kl(sample: Sample, line: Array, target: float) -> float:
             return np.column_stack([kl_divergence(log_policy, block.log_ref), pressure**2 * cov[:, 0, 0]])
 
         kl, slope = scan(sample, measure, 2).point
+        _tick(progress)
         return float(kl), float(slope)
 
     def start(block: Block) -> Array:
@@ -78,13 +82,20 @@ def coefficient_for_kl(sample: Sample, line: Array, target: float) -> float:
     return float(np.exp(-x))
 
 
+def _tick(progress: Callable[[int], object] | None) -> None:
+    if progress is not None:
+        progress(1)
+
+
 def _inside(low: float, high: float, at: float, up: bool) -> float:
     if np.isfinite(low) and np.isfinite(high):
         return (low + high) / 2
     return at + (1.0 if up else -1.0)
 
 
-def minimal_penalty(sample: Sample, line: Array, kl_coefs: Array, attribute: int) -> tuple[Array, Array]:
+def minimal_penalty(
+    sample: Sample, line: Array, kl_coefs: Array, attribute: int, progress: Callable[[int], object] | None = None
+) -> tuple[Array, Array]:
     """Return the least c >= 0 such that training on  mixture - c attribute  does not raise the attribute, [L].
 
     E_pi[attribute] = E_ref[attribute] under pi ~ ref exp((mixture - c attribute) / kl_coef), averaged over prompts: the
@@ -98,9 +109,11 @@ def minimal_penalty(sample: Sample, line: Array, kl_coefs: Array, attribute: int
         line: [S] weights of the mixture.
         kl_coefs: [L].
         attribute: its row in the sample's values.
+        progress: called with 1 after every pass.
     """
 
     def at(penalty: Array) -> Array:
+        _tick(progress)
         return scan(sample, penalised(line, kl_coefs, attribute, penalty), 2 * len(kl_coefs)).point.reshape(-1, 2)
 
     found = at(np.zeros(len(kl_coefs)))
