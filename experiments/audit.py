@@ -1,6 +1,6 @@
 """QUESTION: what would this mixture do to that attribute, judging by scored samples alone, before anything is trained?
 
-    python -m experiments.audit scores=mine.parquet signals='{helpful: 0.5, correct: 0.5}' add=votes attribute=sycophancy
+    python -m experiments.audit scores=mine.parquet signals='{helpful: 0.5, correct: 0.5}' add=votes attribute=flattery
     python -m experiments.audit ... fail_on='critical_weight<0.2'       # a gate: exit code 3 where it fails
     python -m experiments.audit ... trainer_log=out/trainer_state.json  # what happened, beside the prediction
 

@@ -150,6 +150,7 @@ def metrics(numbers: Numbers, report: dict[str, Any]) -> dict[str, float]:
     """Return the numbers that a gate can be put on, by name (`sim.auditing.result.METRICS`)."""
     plan = numbers.plan
     found: dict[str, float] = {}
+    unknown = dict.fromkeys(("value", "low", "high"), float("nan"))
 
     def put(name: str, entry: dict[str, float]) -> None:
         for ending, key in (("", "value"), ("_low", "low"), ("_high", "high")):
@@ -162,6 +163,15 @@ def metrics(numbers: Numbers, report: dict[str, Any]) -> dict[str, float]:
     pushes = pushes_on(numbers, 0) * plan.nominal[plan.planned]
     found["check_strength"] = float(check_strength(pushes[:1].T, np.arange(numbers.signals - 1))[0])
     put("push", numbers.found(pushes.sum(axis=1))[0])
+    shared = {"critical_weight_shared": unknown, "push_shared": unknown}
+    if numbers.shared is not None:
+        planned_push = numbers.shared / plan.unit @ plan.nominal[plan.planned]
+        shared = {
+            "critical_weight_shared": report["critical_weight"][-1],
+            "push_shared": numbers.found(planned_push)[0],
+        }
+    for name, entry in shared.items():
+        put(name, entry)
     planned = report["predictions"][plan.planned]
     put("drift", planned["values"][numbers.options.attributes[0]]["change"])
     found["kl"] = planned["kl"]
@@ -183,15 +193,20 @@ def warnings(report: dict[str, Any]) -> list[str]:
             f"{counts['rows_with_missing']} of {counts['rows']} rows lack a score; {counts['dropped_responses']} "
             f"responses and {counts['dropped_prompts']} whole prompts were left out ({options['missing']})."
         )
+    if metric["push_shared"] * metric["push"] < 0:
+        found.append(
+            "A policy that acts on the named features would be pushed the other way than one that reweighs each "
+            "prompt's answers by themselves: the signals tell answers apart that the features do not."
+        )
     if counts["prompts"] < FEW_PROMPTS:
         found.append(f"Only {counts['prompts']} prompts: the intervals are rough, or there are none.")
     if counts["single_response_prompts"]:
         found.append(f"{counts['single_response_prompts']} prompts have one response only; nothing can move there.")
     if metric["supported"] < ENOUGH:
         found.append(
-            f"At weight {options['weight']:g} and kl_coef {options['kl_coef']:.3g}, fewer than {MIN_ESS:g} answers carry "
-            f"the prediction on {1 - metric['supported']:.0%} of prompts: the candidates cannot support it. Sample more "
-            "answers per prompt, or look at less pressure."
+            f"At weight {options['weight']:g} and kl_coef {options['kl_coef']:.3g}, fewer than {MIN_ESS:g} answers "
+            f"carry the prediction on {1 - metric['supported']:.0%} of prompts: the candidates cannot support it. "
+            "Sample more answers per prompt, or look at less pressure."
         )
     beyond = [row for row in report["predictions"] if row["method"] == "closed_form" and row["supported"] < ENOUGH]
     if beyond:

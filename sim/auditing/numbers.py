@@ -62,6 +62,8 @@ class Numbers(NamedTuple):
     penalty: [L] least penalties.
     excess: [1 + B, L, 2] change and variance of the first attribute under them.
     slices: column -> (share [G], pushes [G, S], draws [G, B, S]).
+    prompt_pushes: [P, S] on the first attribute.
+    shared: [1 + B, S] pushes on the first attribute of a policy with shared traits; None without features.
     """
 
     sample: Sample
@@ -82,6 +84,7 @@ class Numbers(NamedTuple):
     excess: Array
     slices: dict[str, tuple[Array, Array, Array]]
     prompt_pushes: Array
+    shared: Array | None
 
     @property
     def signals(self) -> int:

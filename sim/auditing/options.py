@@ -30,6 +30,9 @@ class Audit:
     reference_prob: str = knob("", "column with the reference probability; empty: uniform")
     prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
     slices: Any = knob(None, "column, or list of columns, that group prompts")
+    features: Any = knob(
+        None, "columns of what the policy can act on, alike in all prompts; none: each answer by itself"
+    )
     missing: str = knob("refuse", "word: what a missing score does", choices=MISSING)
     resamples: int = knob(
         1000, "bootstrap draws of the prompts", "usual for percentile intervals (Efron & Tibshirani 1993)", low=100
@@ -51,6 +54,11 @@ class Audit:
     def slice_columns(self) -> list[str]:
         """The columns that group prompts."""
         return _names(self.slices)
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """The columns of shared traits."""
+        return _names(self.features)
 
     @property
     def signal_columns(self) -> list[str]:
@@ -83,7 +91,7 @@ def _problems(item: "dataclasses.Field[Any]", value: Any) -> list[str]:
         return [line for key, entry in value.items() for line in _number(f"signals.{key}", entry, limits, float)]
     if name in ("kl", "kl_coef"):
         return [] if value is None else _number(name, value, {"above": 0}, float)
-    if name in ("attribute", "slices"):
+    if name in ("attribute", "slices", "features"):
         entries = _names(value) if isinstance(value, str | list | tuple) or value is None else [value]
         return [] if all(isinstance(entry, str) for entry in entries) else [f"{name} = {value}: must be column names"]
     if item.type in ("bool", bool):
@@ -118,7 +126,11 @@ def _cross_checks(options: Audit) -> list[str]:
         found.append("attribute: has to be given, the column of what must not rise")
     if options.add in options.signals:
         found.append(f"add = {options.add}: is already among the signals; its weight is the option weight")
-    for name, entries in (("attribute", options.attributes), ("slices", options.slice_columns)):
+    for name, entries in (
+        ("attribute", options.attributes),
+        ("slices", options.slice_columns),
+        ("features", options.feature_columns),
+    ):
         if len(set(entries)) < len(entries):
             found.append(f"{name}: a column is named twice")
     if not any(options.signals.values()):

@@ -28,6 +28,7 @@ from sim.auditing.options import DEFAULT_KL, Audit, check_audit
 from sim.auditing.result import METRICS, AuditResult
 from sim.auditing.sample import Block, Sample, make_sample, wanted_columns
 from sim.auditing.scan import Progress, Scan, group_means, scan, tell
+from sim.auditing.shared import shared_pushes
 from sim.auditing.solve import coefficient_for_kl, minimal_penalty, most_kl, penalised
 from sim.config import InputError
 from sim.training.theory import tilt
@@ -88,6 +89,8 @@ def run_audit(
 
 def measure_all(sample: Sample, options: Audit, progress: Progress | None = None) -> tuple[Numbers, list[str]]:
     """Return everything that the report is made of, and what is to be said about it."""
+    whole, size = sample, len(options.signal_columns) + len(options.attributes)
+    sample = whole._replace(values=whole.values[:size])  # what follows the attributes is features
     base = np.array(list(options.signals.values()), dtype=float)
     weights = np.unique(np.append(np.linspace(0, options.max_weight, options.points), options.weight).round(12))
     planned = int(np.argmin(np.abs(weights - options.weight)))
@@ -111,10 +114,12 @@ def measure_all(sample: Sample, options: Audit, progress: Progress | None = None
     excess = penalised(plan.lines[planned], plan.kl_coefs, count, np.nan_to_num(penalty))
     undone = scan(sample, excess, 2 * len(penalty), options.resamples, options.seed)
     third, shapes = _third_pass(sample, options, plan, progress)
+    features = list(range(size, len(whole.values)))
+    shared = shared_pushes(whole, features, count, count, options.resamples, options.seed) if features else None
     along, pressed, best, tilted_cov, changed = cut(third, shapes)
     return Numbers(
         sample, options, plan, mean, cov, apart, varies, together, shares, along, pressed, best, tilted_cov, changed,
-        penalty, cut(undone, [(len(penalty), 2)])[0], slices, first.kept,
+        penalty, cut(undone, [(len(penalty), 2)])[0], slices, first.kept, shared,
     ), notes  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Slice(NamedTuple):
 class Sample(NamedTuple):
     """Scored responses of P prompts, N in all.
 
-    values: [V, N] the signals (primary, then added), then the attributes, of each response, prompt by prompt.
+    values: [V + D, N] signals (primary, then added), attributes, features of each response, prompt by prompt.
     start: [P + 1] where each prompt's responses begin.
     log_ref: [N] log-probability of each response under the reference, given its prompt.
     prompt_prob: [P], sums to 1.
@@ -63,6 +63,8 @@ def wanted_columns(options: Audit) -> Wanted:
     numbers |= {options.add.removeprefix("-"): "add"}
     for column in options.attributes:
         numbers.setdefault(column.removeprefix("-"), "attribute")
+    for column in options.feature_columns:
+        numbers.setdefault(column, "features")
     numbers |= {getattr(options, name): name for name in ("reference_prob", "prompt_weight") if getattr(options, name)}
     text = {options.prompt: "prompt"} | dict.fromkeys(options.slice_columns, "slices")
     return Wanted(text, {options.response: "response"} if options.response else {}, numbers)
@@ -95,7 +97,7 @@ def make_sample(columns: Columns, options: Audit) -> Sample:
     slices = {name: _slice(columns, name, rows, codes, first) for name in options.slice_columns}
     start = np.concatenate([[0], np.cumsum(size)])
     log_ref = _log_reference(columns, options, rows, codes, size)
-    names = [*options.signal_columns, *options.attributes]
+    names = [*options.signal_columns, *options.attributes, *options.feature_columns]
     values = np.empty((len(names), len(codes)))
     for row, name in enumerate(names):
         values[row] = arrange(columns.numbers[name.removeprefix("-")])

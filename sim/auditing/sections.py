@@ -68,6 +68,9 @@ def critical_rows(numbers: Numbers) -> Rows:
         for at, draws in curves.items():
             rows.append({"attribute": name, "at": at} | critical_entry(numbers, draws))
         rows[-3]["restored_at"] = _restored(numbers, pushes_on(numbers, index)[0])
+    if numbers.shared is not None:
+        entry = critical_entry(numbers, _turning(numbers, numbers.shared / plan.unit))
+        rows.append({"attribute": numbers.options.attributes[0], "at": "at the reference, shared traits"} | entry)
     return rows
 
 
