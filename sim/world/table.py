@@ -24,6 +24,7 @@ from sim.world.arrays import Array
 BLOCK = 1 << 23  # bytes of CSV or JSON read at once
 ROWS = 1 << 18  # rows of Parquet read at once
 SNIFFED = 1000  # lines of JSON that are looked at to learn its keys
+LARGEST = 1e100  # of a number; squares and their sums must stay finite
 ENDINGS = (".csv", ".parquet", ".jsonl")
 Progress = Callable[[int], object]
 
@@ -262,6 +263,9 @@ def _floats(column: Any, name: str, field: str, first: int) -> Array:
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
         raise InputError(f"{field}: column '{name}', row {first + row + 1}: {values[row]} is not finite")
+    if (np.abs(values) > LARGEST).any():
+        row = int(np.flatnonzero(np.abs(values) > LARGEST)[0])
+        raise InputError(f"{field}: column '{name}', row {first + row + 1}: {values[row]:g} is too large to be squared")
     return values
 
 
