@@ -614,7 +614,7 @@ def test_bad_file_is_named(tmp_path, name, content, message):
 
 
 @given(st.binary(max_size=200), st.sampled_from([".csv", ".jsonl", ".parquet"]), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_give_a_report_or_one_line(tmp_path_factory, content, ending, headed):
     path = tmp_path_factory.mktemp("fuzz") / f"scores{ending}"
     path.write_bytes((HEADER.encode() if headed and ending == ".csv" else b"") + content)
@@ -625,16 +625,17 @@ def test_any_bytes_give_a_report_or_one_line(tmp_path_factory, content, ending, 
 
 
 NASTY = st.sampled_from(
-    ["p", "q", "r", "=1+1", "<b>", "NA", "nan", "null", "1", "1.0", " p", "a,b", 'say "x"', "\u00e9", "x\ny"]
+    ["p", "q", "=1+1", "<b>", "NA", "nan", "null", "1", "1.0", " p", "a,b", 'say "x"', "\u00e9", "x\ny"]
 )
-SCORE = st.one_of(st.sampled_from(["", "0", "1", "0.5", "-2", "1e3", "nan", "high", "inf", "True", "1_0", "0x1"]))
+GOOD = ["0", "1", "0.5", "-2", "1e3"]
+POOLS = [GOOD, [*GOOD, ""], [*GOOD, *GOOD, "nan", "high", "inf", "True", "1_0", "0x1"]]
+ROWS = st.sampled_from(POOLS).flatmap(
+    lambda pool: st.lists(st.tuples(NASTY, *[st.sampled_from(pool)] * 4), min_size=6, max_size=24)
+)
 
 
-@given(
-    st.lists(st.tuples(NASTY, SCORE, SCORE, SCORE, SCORE), min_size=2, max_size=14),
-    st.sampled_from(["drop_response", "refuse"]),
-)
-@settings(max_examples=300, deadline=None)
+@given(ROWS, st.sampled_from(["drop_response", "refuse"]))
+@settings(max_examples=150, deadline=None)
 def test_a_csv_is_answered_as_numpy_would_or_refused(tmp_path_factory, rows, missing):
     path = tmp_path_factory.mktemp("fuzz") / "scores.csv"
     table = pd.DataFrame(rows, columns=["prompt_id", "a", "b", "c", "harm"])

@@ -102,12 +102,12 @@ def penalty_rows(numbers: Numbers) -> Rows:
     """
     plan, row = numbers.plan, numbers.signals
     push = pushes_on(numbers, 0) @ plan.nominal[plan.planned]
-    limit = np.maximum(push / numbers.cov[:, row, row], 0)
-    rows: Rows = [{"kl_coef": None, "penalty": numbers.found(limit)[0]}]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no prompt in which the attribute varies
+        limit = np.maximum(push / numbers.cov[:, row, row], 0)
         step = numbers.excess[..., 0] * plan.kl_coefs / numbers.excess[..., 1]
     draws = np.maximum(numbers.penalty + step, 0)
     draws[0] = numbers.penalty
+    rows: Rows = [{"kl_coef": None, "penalty": numbers.found(limit)[0]}]
     for coef, found in zip(plan.kl_coefs, numbers.found(draws), strict=True):
         rows.append({"kl_coef": float(coef), "penalty": found})
     return rows

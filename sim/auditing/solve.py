@@ -127,7 +127,7 @@ def minimal_penalty(
             break
         low = np.where(open_ & (found[:, 0] > 0), penalty, low)
         high = np.where(open_ & (found[:, 0] < 0), penalty, high)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             step = penalty + found[:, 0] * kl_coefs / found[:, 1]
         with np.errstate(invalid="ignore"):
             furthest = np.where(np.isfinite(high), high, 2 * low + reach)
