@@ -58,6 +58,8 @@ def test_a_trained_policy_follows_the_prediction(logged):
         assert end["kl"] == pytest.approx(result.report["metrics"]["kl"], rel=0.05)
         assert end["change"] == pytest.approx(end["predicted"], abs=0.002)
         assert end["low"] <= end["change"] <= end["high"]
+        curve = row["predicted"]
+        np.testing.assert_allclose(row["change"], np.interp(section["kl"], curve["kl"], curve["value"]), atol=0.002)
     weighted = np.array([row["weighted_change"] for row in section["signals"]])
     line = np.array([0.4 * 0.7, 0.3 * 0.7, 0.3 * 0.7, 0.3])
     means = np.array([row["change"] for row in section["signals"]])

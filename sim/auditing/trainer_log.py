@@ -19,6 +19,7 @@ from sim.config import InputError, unknown_name
 from sim.world.arrays import Array
 
 REWARD = re.compile(r"rewards/(.+)/mean")
+FINE = 121  # points of a predicted curve
 KL_PER = ("token", "response")
 
 
@@ -130,15 +131,18 @@ def _weights(report: dict[str, Any]) -> dict[str, float]:
 
 
 def _curve(report: dict[str, Any], name: str, weight: float) -> dict[str, Array]:
-    """Return KL, value, low, high of the predicted change, from KL 0 on."""
+    """Return KL, value, low, high of the predicted change, from KL 0 on.
+
+    Between the policies that were looked at it is interpolated in sqrt(KL), in which a small change is linear.
+    """
     cells = [
         cell for cell in report["predictions"] if cell["method"] == "closed_form" and np.isclose(cell["weight"], weight)
     ]
     cells.sort(key=lambda cell: cell["kl"])
     ends = {key: [cell["values"][name]["change"][key] for cell in cells] for key in ("value", "low", "high")}
-    return {"kl": np.array([0.0, *(cell["kl"] for cell in cells)])} | {
-        key: np.array([0.0, *values], dtype=float) for key, values in ends.items()
-    }
+    root = np.sqrt([0.0, *(max(cell["kl"], 0.0) for cell in cells)])
+    fine = np.linspace(0, root[-1], FINE)
+    return {"kl": fine**2} | {key: np.interp(fine, root, [0.0, *values]) for key, values in ends.items()}
 
 
 def _at_end(kl: Array, change: Array, curve: dict[str, Array]) -> dict[str, float]:
