@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_audit import ASK_CHAT, CHAT, SCHEMA, run
+from test_audit import ASK_CHAT, CHAT
+from test_audit_output import SCHEMA, run
 
 import sim
 from sim.auditing.trainer_log import lay_beside, read_trainer_log
