@@ -21,6 +21,7 @@ FLOORS = [
     "pipeline",
     "sweep",
     "plots",
+    "auditing",
 ]
 MODULES = sorted(
     path
@@ -79,11 +80,12 @@ def test_every_public_name_loads():
 
 
 def test_every_setting_has_unit_and_source():
+    from experiments.audit import AuditCommand
     from experiments.drift import Drift
     from experiments.make_scores import MakeScores
     from sim.config import Scores, walk
 
-    for settings in (Drift(), MakeScores(), Drift(world=Scores())):
+    for settings in (Drift(), MakeScores(), Drift(world=Scores()), AuditCommand()):
         for name, item, _ in walk(settings):
             assert item.metadata.get("unit"), name
             assert item.metadata.get("source"), name
