@@ -237,3 +237,17 @@ class Rollout:
     patch_spread: float = knob(0.75, "standard deviation of it; above 0 the patch backfires", low=0)
     chats_per_day: float = knob(3.0, "answers per user and day", above=0, high=24)
     vote_share: float = knob(0.1, "share of answers that get a vote", low=0, high=1)
+
+
+@dataclass
+class Bundles:
+    """Random candidate updates, and what counts as a bad one."""
+
+    candidates: int = knob(2_048, "candidate updates", low=8)
+    worlds: int = knob(16, "random worlds that they are spread over", low=1)
+    votes_share: float = knob(0.5, "share of updates that add the votes of users", low=0, high=1)
+    max_weight: float = knob(0.3, "largest weight of the votes", above=0, high=1)
+    memory_share: float = knob(0.5, "share of updates that turn memory on for everybody", low=0, high=1)
+    fresh_share: float = knob(0.5, "share of updates with fresher data", low=0, high=1)
+    spread: float = knob(0.2, "spread of every other weight and of kl_coef, in logs", low=0)
+    tolerated_rise: float = knob(0.03, "rise of the sycophancy rate above which an update is bad", low=0)
