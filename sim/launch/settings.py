@@ -217,7 +217,7 @@ class Monitors:
 class Rollout:
     """The hourly clock of a launch; dates are published, hours of the day and the number of users are not."""
 
-    users: int = knob(4_000, "simulated users, each standing for many", low=1)
+    users: int = knob(10_000, "simulated users, each standing for many", low=1)
     start: str = knob("2025-04-24 10:00", "date and hour", f"day: {POST}; hour: assumption")
     complete: str = knob("2025-04-25 16:00", "date and hour", f"day: {POST}; hour: assumption")
     patch: str = knob("2025-04-27 20:00", "date and hour; empty: none", f"Sunday evening: {POST}; hour: assumption")
