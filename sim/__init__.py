@@ -11,6 +11,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.problem`   settings and a seed become one world with its signals and metrics
 * `sim.batch`     many runs of one group of settings
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.launch`    who would have noticed: checks, gates, rollout, and what users lived through
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures
 

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments.app import CONFIGS, to_settings
 from experiments.incident import Incident, changes_of
+from experiments.mainline import MainlineRun
 from experiments.review import ReviewRun
 from sim.config import Training
 from tests.test_commands import run
@@ -26,7 +27,9 @@ def test_default_configs_are_the_defaults_of_the_dataclasses():
     assert made == Incident()
     made = composed("review", "training=natural")
     assert made == ReviewRun()
-    assert composed("review").training != Training()
+    made = composed("mainline", "training=natural")
+    assert made == MainlineRun()
+    assert composed("review").training == composed("mainline").training != Training()
 
 
 @pytest.mark.parametrize("path", sorted(Path(CONFIGS).glob("rollout/*.yaml")), ids=lambda path: path.stem)
@@ -85,6 +88,17 @@ def test_review_writes_figures_tables_and_a_page(tmp_path):
     for name in ("errors", "caught", "cost", "power", "monitors"):
         assert (tmp_path / "out" / f"{name}.svg").is_file()
     assert (tmp_path / "out" / "report.html").read_text().count("data:image/png;base64,") == 5
+
+
+def test_mainline_writes_its_table_and_figure(tmp_path):
+    result = run("mainline", *SMALL, "worlds=2", "updates=2", f"out={tmp_path}/out")
+    assert result.returncode == 0, result.stderr
+    assert "mainlines: 100%" in result.stderr
+    table = pd.read_csv(tmp_path / "out" / "mainline.csv")
+    assert len(table) == 2 * 2 * 3
+    stayed = table[~table["launched"]]
+    assert (stayed["rate"] != stayed["offered"]).all()
+    assert (tmp_path / "out" / "mainline.svg").is_file()
 
 
 BAD = {

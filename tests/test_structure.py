@@ -71,11 +71,12 @@ def test_every_public_name_loads():
 def test_every_setting_has_unit_and_source():
     from experiments.drift import Drift
     from experiments.incident import Incident
+    from experiments.mainline import MainlineRun
     from experiments.make_scores import MakeScores
     from experiments.review import ReviewRun
     from sim.config import Scores, walk
 
-    for settings in (Drift(), MakeScores(), Drift(world=Scores()), Incident(), ReviewRun()):
+    for settings in (Drift(), MakeScores(), Drift(world=Scores()), Incident(), ReviewRun(), MainlineRun()):
         for name, item, _ in walk(settings):
             assert item.metadata.get("unit"), name
             assert item.metadata.get("source"), name

@@ -5,7 +5,7 @@ away. The truth about the same policies is a separate table.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,16 +56,22 @@ def blind(splits: Mapping[str, World]) -> dict[str, World]:
     return {name: dataclasses.replace(splits[name], true_quality=None) for name in SPLITS}
 
 
-def train_models(settings: Settings, columns: Mapping[str, Array], seed: int) -> tuple[Model, Truth]:
+def train_models(
+    settings: Settings,
+    columns: Mapping[str, Array],
+    seed: int,
+    amend: Callable[[Problem], Problem] = lambda problem: problem,
+) -> tuple[Model, Truth]:
     """Train R policies on one world and return them with the truth about them.
 
     Args:
         settings: what they share; must be a chat world and a policy that generalises over prompts.
         columns: "mixture.weights.NAME" and "kl_coef" -> [R]; what is missing is as in the settings.
         seed: of the world.
+        amend: changes the problem before training, such as where the votes come from (`sim/launch/mainline.py`).
     """
     _need_chat(settings)
-    problem, training = prepare(settings, seed), settings.training
+    problem, training = amend(prepare(settings, seed)), settings.training
     names = order_signals(settings.mixture.weights, problem.signals["train"])
     runs = max((len(values) for values in columns.values()), default=1)
     nominal = np.stack([columns.get(f"mixture.weights.{n}", np.full(runs, settings.mixture.weights[n])) for n in names])
