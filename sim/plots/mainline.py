@@ -11,7 +11,7 @@ from sim.plots.style import PENALTY, new_figure, styled
 
 @styled
 def mainline_figure(table: pd.DataFrame) -> Figure:
-    """Left: sycophancy rate of what is deployed after each update, by process. Right: share of updates that launched."""
+    """Left: sycophancy rate deployed after each update, by process. Right: share of updates that launched."""
     figure, (left, right) = new_figure(2)
     names = list(dict.fromkeys(table["process"]))
     for row, name in enumerate(names):
