@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from sim.launch.classify import caught_table, error_table, share
 from sim.launch.monitors import NAMES, area_under_roc, roc
-from sim.launch.process import CONFLICT, METRICS, named_gates
+from sim.launch.process import CONFLICT, named_gates
 from sim.launch.settings import Review
+from sim.launch.stages import METRICS
 from sim.plots.style import ADDED, COLOURS, NEUTRAL, PENALTY, new_figure, styled
 
 Flags = npt.NDArray[np.bool_]
