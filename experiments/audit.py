@@ -105,8 +105,8 @@ def write(result: AuditResult, out: Path) -> None:
             | {f"gate {v.condition}": "FAILED" if v.failed else "passed" for v in result.verdicts},
             pictures,
             this,
+            [(table.title, [table.header, *table.rows]) for table in page_tables(result.report)],
             result.report["warnings"],
-            page_tables(result.report),
         )
 
 
