@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ["config", "rng", "world", "rewards", "training", "analysis", "problem", "batch", "pipeline", "sweep", "plots"]
+FLOORS = [
+    "config",
+    "rng",
+    "world",
+    "rewards",
+    "training",
+    "analysis",
+    "problem",
+    "batch",
+    "pipeline",
+    "variants",
+    "sweep",
+    "plots",
+]
 MODULES = sorted(
     path
     for path in (ROOT / "sim").rglob("*.py")
