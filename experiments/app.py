@@ -37,6 +37,7 @@ def register() -> None:
     store.store(group="mixture", name="empty", node=Mixture(weights={}, added=""))
     store.store(group="policy", name="loglinear", node=Policy)
     store.store(group="policy", name="tabular", node=Policy(kind="tabular"))
+    store.store(group="policy", name="mlp", node=Policy(kind="mlp"))
     store.store(group="training", name="natural", node=Training)
 
 

@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
-from sim.config import UNTRAINED, Chat, InputError, Settings, Training
+from sim.config import SAMPLED, UNTRAINED, Chat, InputError, Mixture, Settings, Training, unknown_name
 from sim.problem import Problem, prepare
-from sim.rewards.mixture import effective_weights, order_signals, spread, usable
+from sim.rewards.mixture import effective_weights, order_signals, schedule, spread, usable
+from sim.training.advantages import Normalization
 from sim.training.policies import Policy, make_policy
+from sim.training.sampled import Sampling
 from sim.training.theory import best_of_n
 from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
+from sim.training.weights import Changes, Constraint
 from sim.world.arrays import ABSENT, Array
 
 CACHED_CELLS = 2**17  # numbers in a buffer: 64 runs of 128 prompts x 16 responses, measured in benchmarks/core.py
@@ -78,7 +81,7 @@ def run_table(
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             outcome.errors.update(dict.fromkeys(map(int, rows), reason))
         else:
-            _keep(outcome, rows, found, len(seeds), settings.training)
+            _keep(outcome, rows, found, len(seeds), settings)
         if progress is not None:
             progress(len(rows))
 
@@ -89,9 +92,9 @@ def run_table(
         for seed in np.unique(seeds):
             # Queued before its chunks, so it runs or has run when one of them waits for it.
             problem = pool.submit(prepare, settings, int(seed))
-            rows = np.flatnonzero(seeds == seed)
-            for at in range(0, len(rows), width):
-                tasks.append(pool.submit(run_chunk, rows[at : at + width], problem))
+            for rows in _same_draws(np.flatnonzero(seeds == seed), table["training.sampling_seed"]):
+                for at in range(0, len(rows), width):
+                    tasks.append(pool.submit(run_chunk, rows[at : at + width], problem))
         try:
             for task in tasks:
                 task.result()
@@ -105,25 +108,34 @@ def run_table(
     return outcome
 
 
+def _same_draws(rows: npt.NDArray[np.intp], sampling_seed: npt.NDArray[Any]) -> list[npt.NDArray[np.intp]]:
+    """Return the rows cut by sampling seed, since the runs of a chunk share their draws."""
+    return [rows[sampling_seed[rows] == number] for number in np.unique(sampling_seed[rows])]
+
+
 def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
     """Return how many runs to train at once: a buffer of P x K x width stays in cache, and no worker is left idle."""
     if settings.training.chunk:
         return settings.training.chunk
-    world = settings.world
-    cells = (
-        world.prompts * world.responses
+    world, training = settings.world, settings.training
+    prompts, responses = (
+        (world.prompts, world.responses)
         if isinstance(world, Chat)
-        else prepare(settings, seed).splits["train"].log_ref.size
+        else prepare(settings, seed).splits["train"].log_ref.shape
     )
+    if training.estimator in SAMPLED and training.prompts_per_step:
+        prompts = min(prompts, training.prompts_per_step)
+    cells = prompts * responses * (settings.policy.hidden if settings.policy.kind == "mlp" else 1)
     return int(np.clip(min(CACHED_CELLS // cells, -(-runs // workers)), 8, 2048))
 
 
-def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, training: Training) -> None:
+def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, settings: Settings) -> None:
     """Copy a chunk's results to their rows; a run that diverged has failed, and holds NaN."""
     for name, values in found.items():
         # setdefault is atomic: whichever thread comes first makes the array
         whole = outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
         whole[rows] = values
+    training, climbs = settings.training, _climbs(settings)
     steps = recorded_steps(training)
     finite = np.asarray(np.isfinite(found["kl"]).all(axis=1))
     gain = found["objective"][:, -1] - found["objective"][:, 0]
@@ -132,11 +144,26 @@ def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array],
         if not finite[place]:
             step = steps[np.flatnonzero(~np.isfinite(found["kl"][place]))[0]]
             outcome.errors[row] = f"diverged: not finite at step {step}; lower training.learning_rate"
-        elif training.estimator != "best_of_n" and gain[place] < -slack[place]:
+        elif climbs and gain[place] < -slack[place]:
             outcome.errors[row] = "diverged: the objective ended below its start; lower training.learning_rate"
         if row in outcome.errors:
             for name in found:
                 outcome.found[name][row] = np.nan
+
+
+def _climbs(settings: Settings) -> bool:
+    """Return whether a step of training can only raise the objective, unless it is too long."""
+    mixture = settings.mixture
+    fixed = not mixture.constraints and not _scheduled(mixture) and mixture.scale_rewards == "none"
+    return (
+        fixed
+        and mixture.aggregation == "sum_then_normalize"
+        and settings.training.estimator in ("exact", "natural", "closed_form")
+    )
+
+
+def _scheduled(mixture: Mixture) -> bool:
+    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
 
 
 def run_batch(
@@ -145,11 +172,17 @@ def run_batch(
     """Return what is measured of R runs that share one problem, by name: [R, T], and [R, T, C + 1] for the ledger."""
     names, training = order_signals(settings.mixture.weights, problem.signals["train"]), settings.training
     nominal = np.stack([table[f"mixture.weights.{name}"] for name in names])
-    weights = effective_weights(nominal, names.index(settings.mixture.added), settings.mixture.renormalize)
-    signals, scale = _trained_signals(settings, problem, names, weights)
+    added = names.index(settings.mixture.added)
+    weights = effective_weights(nominal, added, settings.mixture.renormalize)
+    held = np.isin(names, list(settings.mixture.constraints))[:, None]
+    signals, scale = _trained_signals(settings, problem, names, np.where(held, 1.0, weights))
     weights = weights * scale[:, None]
+    without = nominal.copy()
+    without[added] = 0.0
+    before = effective_weights(without, added, settings.mixture.renormalize) * scale[:, None]
+    seed = int(table["seed"][0])
     policies = {
-        split: make_policy(settings.policy.kind, world, training.dtype)
+        split: make_policy(settings.policy.kind, world, training.dtype, settings.policy.hidden, seed)
         for split, world in problem.splits.items()
         if split != "finetune"
     }
@@ -170,6 +203,9 @@ def run_batch(
             record_every=training.record_every,
             estimator=training.estimator,
             optimizer=training.optimizer,
+            normalization=Normalization(settings.mixture.aggregation, settings.mixture.scale_rewards),
+            sampling=_sampling(training, seed, int(table["training.sampling_seed"][0])),
+            changes=_changes(settings, problem, table, names, before, policies, split, signals[split]),
             ledger=training.ledger,
             chunk=weights.shape[1],
             cancelled=cancelled,
@@ -204,6 +240,59 @@ def _untrained(training: Training, log_ref: Array, signals: Array, weights: Arra
     return theta
 
 
+def _sampling(training: Training, seed: int, sampling_seed: int) -> Sampling:
+    return Sampling(
+        seed=seed,
+        sampling_seed=sampling_seed,
+        prompts=training.prompts_per_step,
+        samples=training.samples,
+        epochs=training.epochs,
+        clip=training.clip,
+        kl_estimator=training.kl_estimator,
+        value_rate=training.value_rate,
+    )
+
+
+def _changes(
+    settings: Settings,
+    problem: Problem,
+    table: Table,
+    names: Sequence[str],
+    before: Array,
+    policies: Mapping[str, Policy],
+    split: str,
+    signals: Array,
+) -> Changes | None:
+    """Return how the weights change while the policy of `split` learns; None if they do not."""
+    mixture = settings.mixture
+    if not mixture.constraints and not _scheduled(mixture):
+        return None
+    constraints = []
+    for name in mixture.constraints:
+        row, metric_name = names.index(name), mixture.constraint_metrics.get(name)
+        on, values, sign = split, signals[row], 1.0
+        if metric_name is not None:
+            if metric_name not in problem.metrics:
+                known = unknown_name("metric", metric_name, list(problem.metrics))
+                raise InputError(f"mixture.constraint_metrics.{name}: {known}")
+            metric = problem.metrics[metric_name]
+            if settings.policy.kind == "tabular" and metric.split != split:
+                raise InputError(f"mixture.constraint_metrics.{name}: a tabular policy learns nothing about '{split}'")
+            on, values, sign = metric.split, metric.values, 1.0 if metric.better == "higher" else -1.0
+        constraints.append(
+            Constraint(
+                row,
+                policies[on],
+                weighted_values(problem.splits[on], [values])[0],
+                table[f"mixture.constraints.{name}"],
+                sign,
+                mixture.constraint_kind == "equality",
+            )
+        )
+    share = schedule(settings.training.steps, mixture.from_step, mixture.ramp_steps, mixture.until_step)
+    return Changes(before, share, constraints, mixture.multiplier_rate)
+
+
 def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
     """Return the steps that are recorded, [T]; without training, the reference (0) and the policy (1)."""
     if training.estimator in UNTRAINED:
@@ -217,7 +306,9 @@ def batched_values(settings: Settings) -> dict[str, Any]:
         "seed": settings.seed,
         "kl_coef": settings.kl_coef,
         "training.learning_rate": settings.training.learning_rate,
+        "training.sampling_seed": settings.training.sampling_seed,
         **{f"mixture.weights.{name}": weight for name, weight in settings.mixture.weights.items()},
+        **{f"mixture.constraints.{name}": held for name, held in settings.mixture.constraints.items()},
     }
 
 
@@ -259,8 +350,11 @@ def _measure_rewards(
     # A monitor may hold anything; its mean is NaN unless all of it is finite.
     finite = [values if np.isfinite(values).all() else np.full_like(values, np.nan) for values in held]
     raw = policy_means(policy, path.theta, weighted_values(world, finite))
-    weighted = np.where(weights > 0, raw * weights, 0.0)
+    in_force = np.broadcast_to(weights, raw.shape) if path.weights is None else path.weights
+    weighted = np.where(in_force != 0, raw * in_force, 0.0)
     found = {}
     for row, name in enumerate(names):
         found[f"rewards/{name}/raw"], found[f"rewards/{name}/weighted"] = raw[:, row], weighted[:, row]
+        if path.weights is not None:
+            found[f"rewards/{name}/weight"] = path.weights[:, row]
     return found | {"proxy_reward": weighted.sum(axis=1)}

@@ -14,6 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 ASSUMPTION = "assumption"
 UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
+SAMPLED = ("reinforce", "rloo", "grpo", "ppo")  # estimators that draw responses
+_SAMPLED_ONLY = ("training.estimator", SAMPLED)
 
 
 class InputError(ValueError):
@@ -28,12 +30,15 @@ def knob(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    needs: tuple[str, tuple[Any, ...]] | None = None,
 ) -> Any:
     """Return a dataclass field that carries its unit, source and allowed range.
 
-    `low` and `high` are inclusive, `above` is exclusive; `choices` lists the allowed words.
+    `low` and `high` are inclusive, `above` is exclusive; `choices` lists the allowed words. `needs` names another
+    setting and the values of it under which this one has an effect; elsewhere only the default is accepted.
     """
-    metadata = {"unit": unit, "source": source, "low": low, "high": high, "above": above, "choices": choices}
+    metadata: dict[str, Any] = {"unit": unit, "source": source, "choices": choices, "needs": needs}
+    metadata |= {"low": low, "high": high, "above": above}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -164,13 +169,42 @@ class Mixture:
     scale: str = knob(
         "none", "word; std divides each signal by its spread under the reference", choices=("none", "std")
     )
+    aggregation: str = knob(
+        "sum_then_normalize",
+        "word; normalize_then_sum divides each signal by its spread in the group first",
+        "multi_objective_aggregation of TRL's GRPOTrainer; GDPO, arXiv 2601.05242",
+        choices=("sum_then_normalize", "normalize_then_sum"),
+    )
+    scale_rewards: str = knob(
+        "none",
+        "word; what the summed reward is divided by the spread of: the responses to one prompt (group), a step (batch)",
+        "scale_rewards of TRL's GRPOTrainer",
+        choices=("none", "group", "batch"),
+    )
+    from_step: int = knob(0, "updates before the added signal counts", low=0)
+    ramp_steps: int = knob(0, "updates over which its weight then rises to its full value", low=0)
+    until_step: int = knob(0, "update after which it counts no more; 0: to the end", low=0)
+    constraints: dict[str, float] = knob(
+        {}, "signal: threshold; its weight gets a Lagrange multiplier that holds a mean there"
+    )
+    constraint_metrics: dict[str, str] = knob(
+        {}, "signal: the metric that it holds; the signal's own mean on training prompts where it names none"
+    )
+    constraint_kind: str = knob(
+        "inequality",
+        "word; inequality: no worse than the threshold; equality: neither worse nor better",
+        "mu-PPO and xi-PPO (Moskovitz et al., arXiv 2310.04373)",
+        choices=("inequality", "equality"),
+    )
+    multiplier_rate: float = knob(0.05, "step of a multiplier per unit of violation and update", above=0)
 
 
 @dataclass
 class Policy:
     """What is trained."""
 
-    kind: str = knob("loglinear", "word", choices=("loglinear", "tabular"))
+    kind: str = knob("loglinear", "word", choices=("loglinear", "tabular", "mlp"))
+    hidden: int = knob(16, "units of the hidden layer", low=1, high=4096, needs=("policy.kind", ("mlp",)))
     finetune_sharpness: float = knob(2.0, "log-odds per unit of writers' score in the ideal answers", low=0)
     finetune_ridge: float = knob(0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0)
 
@@ -180,14 +214,41 @@ class Training:
     """How it is trained."""
 
     estimator: str = knob(
-        "natural", "word; the last two need no training", choices=("exact", "natural", "closed_form", "best_of_n")
+        "natural",
+        "word; reinforce to ppo draw responses, the last two need no training",
+        choices=("exact", "natural", *SAMPLED, *UNTRAINED),
     )
     optimizer: str = knob("sgd", "word", choices=("sgd", "adam"))
     learning_rate: float = knob(1.0, "step size", above=0)
     steps: int = knob(100, "updates", low=1, high=1_000_000)
     record_every: int = knob(2, "updates between two recorded steps", low=1)
     ledger: bool = knob(True, "true: attribute each recorded change to its causes")
-    candidates: int = knob(4, "draws of best_of_n", low=1)
+    candidates: int = knob(4, "draws of best_of_n", low=1, needs=("training.estimator", ("best_of_n",)))
+    prompts_per_step: int = knob(64, "prompts drawn at each step; 0: all of them", low=0, needs=_SAMPLED_ONLY)
+    samples: int = knob(8, "responses drawn per prompt", low=1, high=1_000_000, needs=_SAMPLED_ONLY)
+    sampling_seed: int = knob(0, "number of the sample drawn in one world", low=0, needs=_SAMPLED_ONLY)
+    kl_estimator: str = knob(
+        "k1",
+        "word; k1: log(pi / ref) in the reward; k3: a loss, whose fixed point is that of KL(ref || pi)",
+        "k3 as in TRL's GRPOTrainer; Schulman 2020, 'Approximating KL divergence'",
+        choices=("k1", "k3"),
+        needs=_SAMPLED_ONLY,
+    )
+    epochs: int = knob(1, "updates on each sample", low=1, high=1000, needs=("training.estimator", ("grpo", "ppo")))
+    clip: float = knob(
+        0.2,
+        "how far pi / pi_old may leave 1; acts from the second epoch",
+        "Schulman et al., arXiv 1707.06347",
+        above=0,
+        needs=("training.estimator", ("grpo", "ppo")),
+    )
+    value_rate: float = knob(
+        0.1,
+        "share of the way that the critic's value of a prompt moves to what was seen",
+        above=0,
+        high=1,
+        needs=("training.estimator", ("ppo",)),
+    )
     dtype: str = knob("float64", "word", choices=("float32", "float64"))
     chunk: int = knob(0, "runs trained at once; 0: as many as stay in cache", low=0)
 
@@ -232,7 +293,18 @@ def problems(settings: Settings) -> list[str]:
             complaint = _complaint(entry, item.metadata)
             if complaint:
                 found.append(f"{label} = {entry}: {complaint}")
-    return found + _cross_checks(settings)
+    return found + _idle(settings) + _cross_checks(settings)
+
+
+def _idle(settings: Settings) -> list[str]:
+    """Return one line for each setting that was changed where it has no effect."""
+    leaves = {name: (item, value) for name, item, value in walk(settings)}
+    found = []
+    for name, (item, value) in leaves.items():
+        needs = item.metadata.get("needs")
+        if needs and value != item.default and needs[0] in leaves and leaves[needs[0]][1] not in needs[1]:
+            found.append(f"{name} = {value}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}")
+    return found
 
 
 def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
@@ -314,20 +386,57 @@ def _complaint(value: Any, limits: Any) -> str:
 
 def _cross_checks(settings: Settings) -> list[str]:
     found = []
-    mixture, training, world = settings.mixture, settings.training, settings.world
+    mixture, training = settings.mixture, settings.training
     if not mixture.weights:
         found.append("mixture.weights: name at least one signal")
     elif mixture.added not in mixture.weights:
         found.append(f"mixture.added: {unknown_name('signal', mixture.added, list(mixture.weights))}")
     elif mixture.renormalize and mixture.weights[mixture.added] > 1:
         found.append(f"mixture.weights.{mixture.added} = {mixture.weights[mixture.added]}: must be <= 1 to renormalize")
-    if training.estimator == "natural" and training.optimizer == "adam":
-        found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
+    if training.estimator == "natural":
+        if training.optimizer == "adam":
+            found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
+        if settings.policy.kind == "mlp":
+            found.append("training.estimator = natural: not for policy.kind = mlp; use exact with optimizer = adam")
+    if training.estimator in ("rloo", "grpo") and training.samples < 2:
+        found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
+    if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":
+        found.append("mixture.aggregation = normalize_then_sum: normalises within groups, ppo has a critic; use grpo")
     if training.estimator in UNTRAINED:
         if settings.policy.kind != "tabular":
             found.append(f"training.estimator = {training.estimator}: needs policy.kind = tabular")
         if training.ledger:
             found.append(f"training.ledger = True: {training.estimator} has no steps to attribute")
+    return found + _mixture_checks(mixture, training) + _world_checks(settings)
+
+
+def _mixture_checks(mixture: Mixture, training: Training) -> list[str]:
+    """Check what changes a mixture over the steps."""
+    found = []
+    if mixture.until_step and mixture.until_step <= mixture.from_step:
+        found.append(f"mixture.until_step = {mixture.until_step}: must be > mixture.from_step = {mixture.from_step}")
+    if mixture.from_step >= training.steps:
+        found.append(f"mixture.from_step = {mixture.from_step}: must be < training.steps = {training.steps}")
+    for name in mixture.constraints:
+        if name not in mixture.weights:
+            found.append(f"mixture.constraints.{name}: {unknown_name('signal', name, list(mixture.weights))}")
+    for name in mixture.constraint_metrics:
+        if name not in mixture.constraints:
+            found.append(f"mixture.constraint_metrics.{name}: there is no such constraint")
+    if not mixture.constraints:
+        for item in ("constraint_kind", "multiplier_rate"):
+            if getattr(mixture, item) != getattr(Mixture(), item):
+                found.append(f"mixture.{item}: has no effect without mixture.constraints")
+    if training.estimator in UNTRAINED:
+        for item in ("aggregation", "scale_rewards", "from_step", "ramp_steps", "until_step", "constraints"):
+            if getattr(mixture, item) != getattr(Mixture(), item):
+                found.append(f"mixture.{item}: has no effect where nothing is trained ({training.estimator})")
+    return found
+
+
+def _world_checks(settings: Settings) -> list[str]:
+    found = []
+    world = settings.world
     if isinstance(world, Scores):
         if not world.path:
             found.append("world.path: needs the path of a score table")

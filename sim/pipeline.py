@@ -8,14 +8,18 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
 from sim.batch import batched_values, recorded_steps, run_table
-from sim.config import InputError, Settings, check, unknown_name, with_value
+from sim.config import SAMPLED, InputError, Settings, check, unknown_name, with_value
 from sim.problem import Problem, prepare
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
     import xarray as xr  # half a second to load: functions that make data sets do it
 
-CAUSES_AFTER_SIGNALS = ("kl penalty", "remainder")
+
+def causes(settings: Settings) -> list[str]:
+    """Return the names of the ledger's lines: signals, KL penalty, noise where responses are drawn, remainder."""
+    noise = ["sampling noise"] if settings.training.estimator in SAMPLED else []
+    return [*settings.mixture.weights, "kl penalty", *noise, "remainder"]
 
 
 def simulate(
@@ -55,6 +59,7 @@ def describe(settings: Settings, problem: Problem) -> dict[str, dict[str, str]]:
     for name in settings.mixture.weights:
         known[f"rewards/{name}/raw"] = (f"{name}, mean score", "score", "higher")
         known[f"rewards/{name}/weighted"] = (f"{name}, weighted", "reward", "higher")
+        known[f"rewards/{name}/weight"] = (f"weight of {name}", "reward per unit of score", "")
     headline = problem.metrics[problem.headline]
     known["ledger"] = (f"change of {headline.label} by cause", headline.unit, "")
     return {name: dict(zip(("long_name", "units", "better"), text, strict=True)) for name, text in known.items()}
@@ -80,7 +85,7 @@ def to_dataset(
         primary = np.flatnonzero([name != settings.mixture.added for name in names])
         strength = check_strength(lines.sum(axis=1).T, primary)
         variables["check_strength"] = (("run",), strength, {"long_name": "check strength", "units": "ratio"})
-        coordinates |= {"interval": steps[1:], "cause": [*names, *CAUSES_AFTER_SIGNALS]}
+        coordinates |= {"interval": steps[1:], "cause": causes(settings)}
     return xr.Dataset(variables, coordinates, {"headline": problem.headline, "added": settings.mixture.added})
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.batch import run_batch
+from sim.batch import batched_values, run_batch
 from sim.config import with_value
 from sim.problem import prepare
 from sim.rewards.mixture import effective_weights, spread
@@ -46,8 +46,7 @@ def without_votes(settings):
 def test_a_monitor_changes_nothing_whatever_it_holds(scale, broken):
     settings = with_value(SMALL, "mixture.scale", scale)
     problem = prepare(settings, 0)
-    table = {"seed": np.zeros(1), "kl_coef": np.full(1, 0.05), "training.learning_rate": np.ones(1)}
-    table |= {f"mixture.weights.{n}": np.array([w]) for n, w in settings.mixture.weights.items()}
+    table = {key: np.array([value]) for key, value in batched_values(settings).items()}
     problem.signals["train"]["thumbs_up"] = np.full(problem.splits["train"].log_ref.shape, broken)
     monitored = run_batch(settings, problem, table)
     plain = without_votes(settings)

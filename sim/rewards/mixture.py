@@ -38,6 +38,22 @@ def effective_weights(weights: Array, added: int, renormalize: bool) -> Array:
     return effective
 
 
+def schedule(steps: int, from_step: int, ramp_steps: int, until_step: int) -> Array:
+    """Return the share of its weight that the added signal has at each update, [steps], in [0, 1].
+
+    0 for `from_step` updates, then rising by 1 / (ramp_steps + 1) an update to 1, and 0 again after `until_step`.
+
+    Args:
+        steps: updates.
+        from_step: updates before it counts.
+        ramp_steps: updates at less than its full weight.
+        until_step: last update at which it counts; 0: the last of all.
+    """
+    update = np.arange(1, steps + 1)
+    rising = np.clip((update - from_step) / (ramp_steps + 1), 0, 1)
+    return np.where(update > (until_step or steps), 0.0, rising)
+
+
 def order_signals(weights: Mapping[str, float], signals: Mapping[str, Array]) -> list[str]:
     """Return the names of the weighted signals in order, or raise `InputError` for an unknown one."""
     for name in weights:

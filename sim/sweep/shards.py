@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sim.batch import recorded_steps, run_table
 from sim.config import Chat, Scores, Settings
-from sim.pipeline import CAUSES_AFTER_SIGNALS, describe
+from sim.pipeline import causes, describe
 from sim.problem import prepare
 from sim.sweep.plan import Group, flatten
 from sim.sweep.results import COMPLETED, FAILED, Store, run_ids
@@ -82,7 +82,7 @@ def _flat_metrics(settings: Settings, found: Mapping[str, Array]) -> dict[str, A
     flat = {name: values.astype(precision) for name, values in found.items() if name != "ledger"}
     if "ledger" in found:
         total = found["ledger"].cumsum(axis=1)
-        for place, cause in enumerate([*settings.mixture.weights, *CAUSES_AFTER_SIGNALS]):
+        for place, cause in enumerate(causes(settings)):
             flat[f"ledger/{cause}"] = total[:, :, place].astype(precision)
     return flat
 

@@ -5,15 +5,21 @@ Each policy class offers the same things, so that estimators need not know which
 * `logits_`       theta [D, R] -> log pi(k | p) up to a constant per prompt, written into a buffer [P K, R]
 * `pullback`      a direction in the logits of each prompt [P K, R] -> the gradient in theta [D, R]
 * `precondition`  gradients [C, D, R] -> natural directions [C, D, R]
+* `select`        the same policy on some of the prompts, equally weighted
 * `size`, `shape` D parameters of one run; (P, K)
 * `log_ref`       [P K, 1]
+* `prompt_weight` [P], sums to 1
+
+Parameters of 0 are the reference policy.
 """
 
-from typing import Protocol
+import copy
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 
+from sim import rng
 from sim.world.arrays import World
 
 Tensor = torch.Tensor
@@ -27,15 +33,22 @@ class Policy(Protocol):
     size: int
     shape: tuple[int, int]
     log_ref: Tensor
+    prompt_weight: Tensor
 
     def logits_(self, theta: Tensor, out: Tensor) -> None:
         """Write log pi [P K, R], up to a constant per prompt, into `out`."""
 
     def pullback(self, direction: Tensor) -> Tensor:
-        """Return sum_p prob_p dlogits_p/dtheta . direction_p, [D, R], for a direction [P K, R] in logits."""
+        """Return sum_p prob_p dlogits_p/dtheta . direction_p, [D, R], for a direction [P K, R] in logits.
+
+        The slope is taken at the theta that `logits_` saw last.
+        """
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
         """Return F^+ g, [C, D, R], for gradients [C, D, R] at probabilities [P, K, R]."""
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the policy on the prompts in `rows` [n], each with weight 1 / n."""
 
 
 class LogLinear:
@@ -53,8 +66,8 @@ class LogLinear:
         self.log_ref = log_ref
         self._features = features
         self._with_ref = torch.cat([features, log_ref], dim=1)
-        self._prompt_prob = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
-        self._weighted = (features * self._prompt_prob.repeat_interleave(responses)[:, None]).T.contiguous()
+        self.prompt_weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
+        self._weighted = (features * self.prompt_weight.repeat_interleave(responses)[:, None]).T.contiguous()
         self._rows, self._columns = torch.triu_indices(self.size, self.size)
         self._pairs: Tensor | None = None  # made when the natural gradient first asks for it
 
@@ -66,6 +79,17 @@ class LogLinear:
     def pullback(self, direction: Tensor) -> Tensor:
         """Return sum_pk prob_p features[p, k] direction[p, k], [D, R]."""
         return torch.mm(self._weighted, direction)
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the policy on some prompts; see `Policy`."""
+        here, responses = copy.copy(self), self.shape[1]
+        here.shape = (len(rows), responses)
+        here._with_ref = self._with_ref.view(*self.shape, -1)[rows].flatten(0, 1)
+        here._features, here.log_ref = here._with_ref[:, :-1], here._with_ref[:, -1:]
+        here.prompt_weight = torch.full((len(rows),), 1 / len(rows), dtype=self.log_ref.dtype)
+        here._weighted = here._features.T / len(rows)
+        here._pairs = None
+        return here
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
         """Return F^+ g with F = sum_p prob_p Cov_pi(features | p), the Fisher matrix of each run."""
@@ -79,7 +103,7 @@ class LogLinear:
         second = torch.empty(runs, self.size, self.size, dtype=probs.dtype)
         second[:, self._rows, self._columns] = by_run.reshape(runs, -1) @ self._pairs
         second[:, self._columns, self._rows] = second[:, self._rows, self._columns]
-        fisher = second - torch.einsum("rpd,rpe,p->rde", mean, mean, self._prompt_prob)
+        fisher = second - torch.einsum("rpd,rpe,p->rde", mean, mean, self.prompt_weight)
         level = fisher.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(fisher.dtype).tiny)
         fisher.diagonal(dim1=1, dim2=2).add_((DAMPING[fisher.dtype] * level)[:, None])
         # A run that has diverged holds NaN: solve_ex leaves it to itself instead of stopping the batch.
@@ -95,34 +119,94 @@ class Tabular:
         prompts, responses = self.shape = world.log_ref.shape
         self.size = prompts * responses
         self.log_ref = torch.as_tensor(np.array(world.log_ref), dtype=dtype).reshape(-1, 1)
-        weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
-        self._weight = weight[:, None].expand(prompts, responses).reshape(-1, 1)
+        self.prompt_weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
+        self._rows: Tensor | None = None  # parameters [P K] of the selected prompts; None for all of them
 
     def logits_(self, theta: Tensor, out: Tensor) -> None:
         """Write log_ref + theta into `out` [P K, R]."""
-        torch.add(self.log_ref, theta, out=out)
+        torch.add(self.log_ref, theta if self._rows is None else theta[self._rows], out=out)
 
     def pullback(self, direction: Tensor) -> Tensor:
         """Return prob_p direction[p, k]: each logit is a parameter."""
-        return self._weight * direction
+        here = self.prompt_weight.repeat_interleave(self.shape[1])[:, None] * direction
+        if self._rows is None:
+            return here
+        return torch.zeros(self.size, direction.shape[1], dtype=here.dtype).index_add_(0, self._rows, here)
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the policy on some prompts; see `Policy`."""
+        here, responses = copy.copy(self), self.shape[1]
+        here._rows = (rows[:, None] * responses + torch.arange(responses)).flatten()
+        here.shape = (len(rows), responses)
+        here.log_ref = self.log_ref[here._rows]
+        here.prompt_weight = torch.full((len(rows),), 1 / len(rows), dtype=self.log_ref.dtype)
+        return here
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
         """Return g / (prob_p pi): the natural direction, exact because g is centred within each prompt."""
-        fisher = self._weight * probs.reshape(self.size, -1)
+        fisher = (self.prompt_weight[:, None, None] * probs).reshape(self.size, -1)
         return gradients / fisher.clamp_min(torch.finfo(fisher.dtype).tiny)
 
 
-POLICIES: dict[str, type[LogLinear] | type[Tabular]] = {"loglinear": LogLinear, "tabular": Tabular}
+class MLP:
+    """log pi = log_ref + v . tanh(W x) - log Z_p on the features x of a response, with one hidden layer of H units.
+
+    Parameters are the distance from the start: W = W0 + theta_W with a random W0 of variance 1 / D (one draw for all
+    runs of a seed), v = theta_v. The start is thus the reference.
+    """
+
+    def __init__(self, world: World, dtype: torch.dtype = torch.float64, hidden: int = 16, seed: int = 0) -> None:
+        """Take the arrays of a world, H and the seed of W0; `dtype` is the precision of training."""
+        prompts, responses, traits = world.features.shape
+        self.shape, self.hidden, self.size = (prompts, responses), hidden, (traits + 1) * hidden
+        self.log_ref = torch.as_tensor(np.array(world.log_ref), dtype=dtype).reshape(-1, 1)
+        self.prompt_weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
+        self._features = torch.as_tensor(np.array(world.features), dtype=dtype).reshape(-1, traits)
+        start = rng.stream(seed, "policy", "mlp").standard_normal((traits, hidden)) / np.sqrt(traits)
+        self._start = torch.as_tensor(start, dtype=dtype)[:, :, None]
+
+    def logits_(self, theta: Tensor, out: Tensor) -> None:
+        """Write log_ref + v . tanh(W x) into `out` [P K, R], and keep the hidden layer for `pullback`."""
+        runs, traits = theta.shape[1], len(self._start)
+        inner = (theta[: traits * self.hidden].view(traits, self.hidden, runs) + self._start).view(traits, -1)
+        self._outer = theta[traits * self.hidden :]
+        self._active = torch.mm(self._features, inner).tanh_().view(-1, self.hidden, runs)
+        torch.add(self.log_ref, torch.einsum("nhr,hr->nr", self._active, self._outer), out=out)
+
+    def pullback(self, direction: Tensor) -> Tensor:
+        """Return the chain rule through both layers."""
+        pull = self.prompt_weight.repeat_interleave(self.shape[1])[:, None] * direction
+        outer = torch.einsum("nhr,nr->hr", self._active, pull)
+        inside = (1 - self._active.square()).mul_(self._outer).mul_(pull[:, None])
+        inner = torch.mm(self._features.T, inside.flatten(1)).view(-1, direction.shape[1])
+        return torch.cat([inner, outer])
+
+    def select(self, rows: Tensor) -> Self:
+        """Return the policy on some prompts; see `Policy`."""
+        here, (prompts, responses) = copy.copy(self), self.shape
+        here.shape = (len(rows), responses)
+        here.log_ref = self.log_ref.view(prompts, responses)[rows].view(-1, 1)
+        here._features = self._features.view(prompts, responses, -1)[rows].flatten(0, 1)
+        here.prompt_weight = torch.full((len(rows),), 1 / len(rows), dtype=self.log_ref.dtype)
+        return here
+
+    def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
+        """Refuse: a natural gradient of an MLP would need a Fisher matrix of all its parameters for every run."""
+        raise NotImplementedError("the natural gradient is for loglinear and tabular policies; use exact with adam")
+
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def make_policy(kind: str, world: World, dtype: str = "float64") -> Policy:
-    """Return the policy class `kind` on a world, in the precision `dtype`."""
-    return POLICIES[kind](world, DTYPES[dtype])
+def make_policy(kind: str, world: World, dtype: str = "float64", hidden: int = 16, seed: int = 0) -> Policy:
+    """Return the policy class `kind` on a world, in the precision `dtype`; an MLP needs its width and a seed."""
+    if kind == "mlp":
+        return MLP(world, DTYPES[dtype], hidden, seed)
+    return Tabular(world, DTYPES[dtype]) if kind == "tabular" else LogLinear(world, DTYPES[dtype])
 
 
 def log_probs(policy: Policy, theta: Tensor) -> Tensor:
-    """Return log pi, [P, K, R], for parameters [D, R]."""
+    """Return log pi, [P, K, R], for parameters [D, R]; the policy is then ready for `pullback` at theta."""
     logits = torch.empty(policy.shape[0] * policy.shape[1], theta.shape[1], dtype=theta.dtype)
     policy.logits_(theta, logits)
     return torch.log_softmax(logits.view(*policy.shape, -1), dim=1)

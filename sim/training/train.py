@@ -12,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sim.config import SAMPLED
+from sim.training.advantages import Normalization
 from sim.training.estimators import ExactGradient
+from sim.training.optimizer import Optimizer
 from sim.training.policies import Policy, log_probs
+from sim.training.sampled import SampledGradient, Sampling
+from sim.training.weights import Changes, Weights
 
 Array = npt.NDArray[np.float64]
 Tensor = torch.Tensor
-
-ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # Kingma & Ba 2015
 
 
 class Trajectory(NamedTuple):
@@ -27,43 +30,20 @@ class Trajectory(NamedTuple):
     steps: [T] the recorded steps, 0 first.
     theta: [T, D, R] the parameters at each recorded step; 0 is the reference policy.
     moved: [T - 1, C, D, R] how far each cause moved the parameters between two recorded steps; None without ledger.
-        Causes are the signals, then the KL penalty. Summed over causes it is the difference of theta.
+        Causes are the signals, the KL penalty and, where gradients are sampled, the sampling noise. Summed over
+        causes it is the difference of theta.
+    weights: [T, S, R] the weights of the update that led to each recorded step (of the first update, for step 0);
+        None where they do not change.
     """
 
     steps: npt.NDArray[np.int64]
     theta: Array
     moved: Array | None
+    weights: Array | None = None
 
 
 class Cancelled(Exception):  # noqa: N818
     """Training was called off, by Ctrl-C or because another part failed."""
-
-
-class Optimizer:
-    """Turns gradients by cause [C, D, R] into displacements by cause [C, D, R], whose sum is the update.
-
-    `sgd` moves by learning_rate * g. `adam` is linear in the gradients but for its denominator, which all causes
-    share, so each cause keeps its own first moment and the split stays exact.
-    """
-
-    def __init__(self, kind: str, learning_rate: Tensor) -> None:
-        """Take "sgd" or "adam" and the step size of each run [R]."""
-        self.kind, self.learning_rate, self.count = kind, learning_rate, 0
-        self.first: Tensor | None = None
-        self.second: Tensor | None = None
-
-    def __call__(self, gradients: Tensor) -> Tensor:
-        """Return the displacement of each cause, for ascent."""
-        if self.kind == "sgd":
-            return gradients * self.learning_rate
-        if self.first is None or self.second is None:
-            self.first, self.second = torch.zeros_like(gradients), torch.zeros_like(gradients[0])
-        self.count += 1
-        beta1, beta2 = ADAM_BETAS
-        self.first.mul_(beta1).add_(gradients, alpha=1 - beta1)
-        self.second.mul_(beta2).add_(gradients.sum(dim=0).square(), alpha=1 - beta2)
-        denominator = (self.second / (1 - beta2**self.count)).sqrt_().add_(ADAM_EPSILON)
-        return self.first / denominator * (self.learning_rate / (1 - beta1**self.count))
 
 
 def train(
@@ -77,6 +57,9 @@ def train(
     record_every: int = 1,
     estimator: str = "natural",
     optimizer: str = "sgd",
+    normalization: Normalization | None = None,
+    sampling: Sampling | None = None,
+    changes: Changes | None = None,
     ledger: bool = False,
     chunk: int = 64,
     cancelled: Callable[[], bool] = lambda: False,
@@ -89,10 +72,14 @@ def train(
         weights: [S, R] effective weights (`sim/rewards/mixture.py`).
         kl_coef: [R] reward per nat.
         learning_rate: [R] step size.
-        steps: number of updates.
+        steps: number of updates; of samples, where each serves several updates.
         record_every: updates between two recorded steps; the last step is always recorded.
-        estimator: "exact" (expected gradient) or "natural" (the same, times the inverse Fisher matrix).
+        estimator: "exact" (expected gradient), "natural" (the same, times the inverse Fisher matrix), or one of
+            "reinforce", "rloo", "grpo", "ppo" (`sim/training/sampled.py`).
         optimizer: "sgd" or "adam".
+        normalization: how rewards are aggregated and scaled; None: summed.
+        sampling: how sampled estimators draw; None: with the defaults of `Sampling`.
+        changes: how weights change over the steps; None: they do not.
         ledger: whether to split every update by cause; costs about S + 1 times as much.
         chunk: runs trained at once.
         cancelled: asked before each step; once it says yes, `Cancelled` is raised.
@@ -100,10 +87,16 @@ def train(
     Raises:
         Cancelled: the work was called off.
     """
-    runs = weights.shape[1]
+    runs, epochs = weights.shape[1], 1
+    how = normalization or Normalization()
+    if estimator in SAMPLED:
+        sampling = sampling or Sampling()
+        epochs = sampling.epochs
     recorded = np.unique(np.append(np.arange(0, steps + 1, record_every), steps))
+    causes = len(signals) + (2 if estimator in SAMPLED else 1)
     theta = np.empty((len(recorded), policy.size, runs))
-    moved = np.empty((len(recorded) - 1, len(signals) + 1, policy.size, runs)) if ledger else None
+    moved = np.empty((len(recorded) - 1, causes, policy.size, runs)) if ledger else None
+    in_force = np.empty((len(recorded), *weights.shape)) if changes is not None else None
     dtype = policy.log_ref.dtype
     flat_signals = torch.as_tensor(np.ascontiguousarray(signals).reshape(len(signals), -1), dtype=dtype)
     for start in range(0, runs, chunk):
@@ -112,29 +105,43 @@ def train(
             torch.as_tensor(np.ascontiguousarray(array[..., part]), dtype=dtype)
             for array in (weights, kl_coef, learning_rate)
         )
-        gradient = ExactGradient(policy, flat_signals.T @ weight, coefficient)
+        gradient: ExactGradient | SampledGradient
+        if sampling is not None and estimator in SAMPLED:
+            gradient = SampledGradient(policy, flat_signals, coefficient, how, estimator, sampling)
+        else:
+            gradient = ExactGradient(policy, flat_signals, coefficient, how)
+        mixture = Weights(weight, changes, part)
         optimize = Optimizer(optimizer, rate)
         now = torch.zeros(policy.size, weight.shape[1], dtype=dtype)
-        since = torch.zeros(len(signals) + 1, *now.shape, dtype=dtype)
+        since = torch.zeros(causes if ledger else 0, *now.shape, dtype=dtype)
         theta[0, :, part] = now
         row = 0
         for step in range(1, steps + 1):
             if cancelled():
                 raise Cancelled
-            lines = gradient.by_cause(now, flat_signals, weight) if ledger else gradient(now)[None]
-            if estimator == "natural":
-                lines = policy.precondition(gradient.probs, lines)
-            lines = optimize(lines)
-            now += lines.sum(dim=0)
-            if ledger:
-                since += lines
+            if step == 1 or mixture.moving:
+                weight = mixture.at(step, now)
+                gradient.weigh(weight)
+                if in_force is not None and step == 1:
+                    in_force[0, :, part] = weight
+            gradient.draw(now)
+            for _ in range(epochs):
+                lines = gradient.by_cause(now) if ledger else gradient(now)[None]
+                if isinstance(gradient, ExactGradient) and estimator == "natural":
+                    lines = policy.precondition(gradient.probs, lines)
+                lines = optimize(lines)
+                now += lines.sum(dim=0)
+                if ledger:
+                    since += lines
             if step == recorded[row + 1]:
                 row += 1
                 theta[row, :, part] = now
+                if in_force is not None:
+                    in_force[row, :, part] = weight
                 if moved is not None:
                     moved[row - 1, :, :, part] = since
                     since.zero_()
-    return Trajectory(recorded, theta, moved)
+    return Trajectory(recorded, theta, moved, in_force)
 
 
 def use_one_thread() -> None:
@@ -185,5 +192,6 @@ def mean_gradient(policy: Policy, theta: Array, values: Array) -> Array:
     """
     at = torch.as_tensor(theta, dtype=policy.log_ref.dtype)
     zero = torch.zeros(at.shape[1], dtype=at.dtype)
-    column = torch.as_tensor(np.array(values).reshape(-1, 1), dtype=at.dtype).expand(-1, at.shape[1])
-    return ExactGradient(policy, column, zero)(at).double().numpy()
+    gradient = ExactGradient(policy, torch.as_tensor(np.array(values).reshape(1, -1), dtype=at.dtype), zero)
+    gradient.weigh(torch.ones(1, at.shape[1], dtype=at.dtype))
+    return gradient(at).double().numpy()
