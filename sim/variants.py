@@ -1,14 +1,14 @@
 """Paired comparisons: the same random worlds under several variants of the settings.
 
-A variant is a dictionary of changes, dotted key -> value. Every variant is run on the same seeds, and streams are
-named, so two variants differ by what was changed and by nothing else (common random numbers). Variants that differ
-only in what may vary within a batch are trained together.
+A variant is a dictionary of changes, dotted key -> value; an arm is a list of variants, one thing at several strengths.
+Every variant is run on the same seeds, and streams are named, so two variants differ by what was changed and by nothing
+else (common random numbers). Variants that differ only in what may vary within a batch are trained together.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,38 @@ def read_changes(settings: Settings, field: str, text: str) -> dict[str, list[An
             if bad := problems(apply(settings, first | {key: value})):
                 raise InputError(f"{field}: {bad[0]}")
     return found
+
+
+class Arm(NamedTuple):
+    """One way of doing things, at several strengths.
+
+    variants: what to train.
+    key: the setting that is swept, or "step": one variant, looked at along its recorded steps.
+    values: of the swept setting; empty for "step".
+    """
+
+    variants: list[Variant]
+    key: str
+    values: list[Any]
+
+
+def read_arm(settings: Settings, field: str, text: str) -> Arm:
+    """Return the arm of a text such as "memory.share=1 kl_coef=0.05,0.1,0.2".
+
+    The one key with several values is swept; where there is none, the arm runs along training.
+
+    Raises:
+        InputError: as `read_changes`, and where several keys have several values.
+    """
+    changes = read_changes(settings, field, text)
+    swept = [key for key, values in changes.items() if len(values) > 1]
+    if len(swept) > 1:
+        raise InputError(f"{field}: one key can have several values, got {' and '.join(swept)}")
+    fixed = {key: values[0] for key, values in changes.items() if key not in swept}
+    if not swept:
+        return Arm([fixed], "step", [])
+    values = changes[swept[0]]
+    return Arm([fixed | {swept[0]: value} for value in values], swept[0], values)
 
 
 def _wrong_key(settings: Settings, key: str) -> str:
@@ -98,14 +130,16 @@ def simulate_variants(
     Raises:
         InputError: for a setting that is out of range, or a run that diverged.
     """
-    new = {key for variant in variants for key in variant if key.startswith("mixture.weights.")}
+    named = {key for variant in variants for key in variant if key.startswith("mixture.weights.")}
+    base = apply(settings, dict.fromkeys(sorted(named - batched_values(settings).keys()), 0.0))
     groups: dict[str, tuple[Settings, list[int]]] = {}
     for index, variant in enumerate(variants):
-        weights = dict.fromkeys(sorted(new - batched_values(settings).keys()), 0.0)
-        fixed = {key: value for key, value in variant.items() if key not in batched_values(settings) and key not in new}
-        shared = apply(settings, weights | fixed)
-        check(apply(shared, variant))
-        groups.setdefault(repr(shared), (shared, []))[1].append(index)
+        batched = batched_values(check(apply(base, variant))).keys()
+        # A batched key that the base has not, such as a constraint, makes its variants a group of their own.
+        own = sorted(key for key in variant if key in batched - batched_values(base).keys())
+        shared = apply(base, {key: value for key, value in variant.items() if key not in batched})
+        group = groups.setdefault(f"{own} {shared}", (apply(shared, {key: variant[key] for key in own}), []))
+        group[1].append(index)
     found: dict[int, xr.Dataset] = {}
     for shared, members in groups.values():
         start = batched_values(shared)
