@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sim.config import Chat, InputError, Mixture, Policy, Scores, Settings, Training, check, unknown_name
 from sim.sweep import batched
-from sim.training.train import use_one_thread
+from sim.training.threads import use_one_thread
 
 CONFIGS = str(Path(__file__).parent.parent / "configs")
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -9,6 +9,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.training`  policies and how they learn: the core, its plain twin, closed forms
 * `sim.analysis`  what it did: metrics, drift ledger, critical weight
 * `sim.problem`   settings and a seed become one world with its signals and metrics
+* `sim.recipe`    settings, problem and columns become the arguments of a training
 * `sim.batch`     many runs of one group of settings
 * `sim.pipeline`  from settings to one labelled data set
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Users": "sim.config",
     "Memory": "sim.config",
     "Signals": "sim.config",
+    "Feedback": "sim.config",
     "Mixture": "sim.config",
     "Policy": "sim.config",
     "Training": "sim.config",

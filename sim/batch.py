@@ -4,8 +4,10 @@ Worlds are prepared once a seed, runs cut into chunks that stay in cache, chunks
 Python's lock while it works). A run's numbers depend on none of that.
 """
 
+import contextlib
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -14,21 +16,22 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
-from sim.config import SAMPLED, UNTRAINED, Chat, InputError, Mixture, Settings, Training, unknown_name
+from sim.config import SAMPLED, UNTRAINED, Chat, InputError, Settings, Training, fixed_objective, outside_fused
 from sim.problem import Problem, prepare
-from sim.rewards.mixture import effective_weights, order_signals, schedule, spread, usable
-from sim.training.advantages import Normalization
-from sim.training.policies import Policy, make_policy
-from sim.training.sampled import Sampling
-from sim.training.theory import best_of_n
-from sim.training.train import Cancelled, Trajectory, kl_and_entropy, policy_means, train
-from sim.training.weights import Changes, Constraint
+from sim.recipe import Table, ingredients, policy_options, training_options
+from sim.training import engines
+from sim.training.engines import Engine, EngineError
+from sim.training.trajectory import Cancelled, Trajectory
 from sim.world.arrays import ABSENT, Array
 
+FUSED_CELLS, TILE = (
+    2**19,
+    16,
+)  # likewise for the fused kernel, which needs no cache for them; lanes of the widest vectors
+KEPT_WORLDS = 4  # prepared and kept at once; runs are ordered by world, so two are in use at a time
 CACHED_CELLS = 2**17  # numbers in a buffer: 64 runs of 128 prompts x 16 responses, measured in benchmarks/core.py
 # How far the objective of a run that has converged may seem to fall, relative to its size.
 ROUNDING = {"float64": 1e-9, "float32": 1e-4}
-Table = Mapping[str, npt.NDArray[Any]]
 
 
 class Outcome(NamedTuple):
@@ -61,13 +64,65 @@ def run_table(
         cancelled: asked at every step.
         keep_going: note a failing run and go on, instead of raising its error.
     """
-    seeds = table["seed"]
     outcome = Outcome({}, {})
+    with workers_of(workers) as pool:
+        options = {"progress": progress, "cancelled": cancelled, "keep_going": keep_going}
+        for task in start_table(pool, settings, table, worlds(pool, settings), outcome, **options):  # type: ignore[arg-type]
+            task.result()
+    if outcome.errors and not keep_going:
+        row = min(outcome.errors)
+        named = ", ".join(f"{key} = {values[row]}" for key, values in table.items())
+        raise InputError(f"run {row} failed: {outcome.errors[row]} ({named})")
+    return outcome
+
+
+@contextlib.contextmanager
+def workers_of(count: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads, one a core where None; on an error inside, what has not started never does."""
+    with ThreadPoolExecutor(count or os.cpu_count() or 1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def worlds(pool: ThreadPoolExecutor, settings: Settings) -> "Callable[[int], Future[Problem]]":
+    """Return seed -> its problem, which the pool prepares once while it is among the last few asked for."""
+    return functools.lru_cache(KEPT_WORLDS)(lambda seed: pool.submit(prepare, settings, seed))
+
+
+def start_table(
+    pool: ThreadPoolExecutor,
+    settings: Settings,
+    table: Table,
+    world: Callable[[int], "Future[Problem]"],
+    outcome: Outcome,
+    *,
+    finish: Callable[[], Any] = lambda: None,
+    progress: Callable[[int], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    keep_going: bool = False,
+) -> "list[Future[Any]]":
+    """Hand the chunks of a table to the pool and return them, without waiting.
+
+    Args:
+        pool: as of `workers_of`.
+        settings: as for `run_table`, like all that is not named here.
+        table: as for `run_table`.
+        world: as of `worlds`, on the same pool.
+        outcome: filled as chunks are done.
+        finish: called by the thread that does the last chunk; what it returns is that chunk's result.
+        progress: as for `run_table`.
+        cancelled: as for `run_table`.
+        keep_going: as for `run_table`.
+    """
+    seeds = table["seed"]
 
     def run_chunk(rows: npt.NDArray[np.intp], problem: "Future[Problem]") -> None:
         try:
             found = run_batch(settings, problem.result(), {k: v[rows] for k, v in table.items()}, cancelled)
-        except Cancelled:
+        except (Cancelled, EngineError):
             raise
         except Exception as error:
             if not keep_going:
@@ -85,27 +140,24 @@ def run_table(
         if progress is not None:
             progress(len(rows))
 
-    workers = workers or os.cpu_count() or 1
-    width = chunk_width(settings, int(seeds[0]), len(seeds), workers)
-    with ThreadPoolExecutor(workers) as pool:
-        tasks = []
-        for seed in np.unique(seeds):
-            # Queued before its chunks, so it runs or has run when one of them waits for it.
-            problem = pool.submit(prepare, settings, int(seed))
-            for rows in _same_draws(np.flatnonzero(seeds == seed), table["training.sampling_seed"]):
-                for at in range(0, len(rows), width):
-                    tasks.append(pool.submit(run_chunk, rows[at : at + width], problem))
-        try:
-            for task in tasks:
-                task.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    if outcome.errors and not keep_going:
-        row = min(outcome.errors)
-        named = ", ".join(f"{key} = {values[row]}" for key, values in table.items())
-        raise InputError(f"run {row} failed: {outcome.errors[row]} ({named})")
-    return outcome
+    def work(rows: npt.NDArray[np.intp], problem: "Future[Problem]") -> Any:
+        run_chunk(rows, problem)
+        return finish() if next(left) == 0 else None  # taking the next number is atomic
+
+    width = chunk_width(settings, int(seeds[0]), len(seeds), pool._max_workers)
+    chunks: list[tuple[int, npt.NDArray[np.intp]]] = []
+    for seed in np.unique(seeds).tolist():
+        for rows in _same_draws(np.flatnonzero(seeds == seed), table["training.sampling_seed"]):
+            chunks += [(seed, rows[at : at + width]) for at in range(0, len(rows), width)]
+    left = iter(range(len(chunks) - 1, -1, -1))
+    tasks = []
+    for place, (seed, rows) in enumerate(chunks):
+        # A world is queued before its chunks, so it is or has been prepared when one of them waits for it; the next
+        # chunk's is queued before this chunk, so that nobody waits long.
+        problem = world(seed)
+        world(chunks[min(place + 1, len(chunks) - 1)][0])
+        tasks.append(pool.submit(work, rows, problem))
+    return tasks
 
 
 def _same_draws(rows: npt.NDArray[np.intp], sampling_seed: npt.NDArray[Any]) -> list[npt.NDArray[np.intp]]:
@@ -126,16 +178,27 @@ def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
     if training.estimator in SAMPLED and training.prompts_per_step:
         prompts = min(prompts, training.prompts_per_step)
     cells = prompts * responses * (settings.policy.hidden if settings.policy.kind == "mlp" else 1)
+    if settings.training.engine != "torch" and not outside_fused(settings):
+        # The kernel works on tiles of runs, whatever the width: fill them, and leave a few chunks to each worker.
+        share = min(FUSED_CELLS // cells, -(-runs // (4 * workers)))
+        return int(np.clip(-(-share // TILE) * TILE, TILE, 2048))
     return int(np.clip(min(CACHED_CELLS // cells, -(-runs // workers)), 8, 2048))
+
+
+def engine_of(settings: Settings, problem: Problem) -> Engine:
+    """Return the engine that trains these settings; `InputError` if the one they name cannot be had."""
+    _, responses, size = problem.splits["train"].features.shape
+    return engines.pick(settings.training.engine, not outside_fused(settings), responses, size)
 
 
 def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array], runs: int, settings: Settings) -> None:
     """Copy a chunk's results to their rows; a run that diverged has failed, and holds NaN."""
     for name, values in found.items():
-        # setdefault is atomic: whichever thread comes first makes the array
-        whole = outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
-        whole[rows] = values
-    training, climbs = settings.training, _climbs(settings)
+        if name not in outcome.found:  # setdefault is atomic: whichever thread comes first makes the array
+            outcome.found.setdefault(name, np.full((runs, *values.shape[1:]), np.nan))
+        outcome.found[name][rows] = values
+    training = settings.training
+    climbs = fixed_objective(settings)
     steps = recorded_steps(training)
     finite = np.asarray(np.isfinite(found["kl"]).all(axis=1))
     gain = found["objective"][:, -1] - found["objective"][:, 0]
@@ -151,38 +214,16 @@ def _keep(outcome: Outcome, rows: npt.NDArray[np.intp], found: dict[str, Array],
                 outcome.found[name][row] = np.nan
 
 
-def _climbs(settings: Settings) -> bool:
-    """Return whether a step of training can only raise the objective, unless it is too long."""
-    mixture = settings.mixture
-    fixed = not mixture.constraints and not _scheduled(mixture) and mixture.scale_rewards == "none"
-    return (
-        fixed
-        and mixture.aggregation == "sum_then_normalize"
-        and settings.training.estimator in ("exact", "natural", "closed_form")
-    )
-
-
-def _scheduled(mixture: Mixture) -> bool:
-    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
-
-
 def run_batch(
     settings: Settings, problem: Problem, table: Table, cancelled: Callable[[], bool] = lambda: False
 ) -> dict[str, Array]:
     """Return what is measured of R runs that share one problem, by name: [R, T], and [R, T, C + 1] for the ledger."""
-    names, training = order_signals(settings.mixture.weights, problem.signals["train"]), settings.training
-    nominal = np.stack([table[f"mixture.weights.{name}"] for name in names])
-    added = names.index(settings.mixture.added)
-    weights = effective_weights(nominal, added, settings.mixture.renormalize)
-    held = np.isin(names, list(settings.mixture.constraints))[:, None]
-    signals, scale = _trained_signals(settings, problem, names, np.where(held, 1.0, weights))
-    weights = weights * scale[:, None]
-    without = nominal.copy()
-    without[added] = 0.0
-    before = effective_weights(without, added, settings.mixture.renormalize) * scale[:, None]
-    seed = int(table["seed"][0])
+    training, seed = settings.training, int(table["seed"][0])
+    parts = ingredients(settings, problem, table)
+    signals, weights = parts.signals, parts.weights
+    engine = engine_of(settings, problem)
     policies = {
-        split: make_policy(settings.policy.kind, world, training.dtype, settings.policy.hidden, seed)
+        split: engine.make_policy(settings.policy.kind, world, training.dtype, **policy_options(settings, seed))
         for split, world in problem.splits.items()
         if split != "finetune"
     }
@@ -193,28 +234,21 @@ def run_batch(
             theta = _untrained(training, problem.splits[split].log_ref, signals[split], weights, table["kl_coef"])
             trained[split] = Trajectory(recorded_steps(training), theta, None)
             continue
-        trained[split] = train(
+        trained[split] = engine.train(
             policies[split],
             signals[split],
             weights,
             table["kl_coef"],
             table["training.learning_rate"],
-            steps=training.steps,
-            record_every=training.record_every,
-            estimator=training.estimator,
-            optimizer=training.optimizer,
-            normalization=Normalization(settings.mixture.aggregation, settings.mixture.scale_rewards),
-            sampling=_sampling(training, seed, int(table["training.sampling_seed"][0])),
-            changes=_changes(settings, problem, table, names, before, policies, split, signals[split]),
-            ledger=training.ledger,
+            **training_options(settings, problem, table, parts, policies, split),
             chunk=weights.shape[1],
             cancelled=cancelled,
         )
     paths = {split: trained.get(split, trained["train"]) for split in policies}
 
-    found = _measure_metrics(problem, policies, paths)
-    found |= _measure_rewards(problem, policies["train"], paths["train"], names, weights)
-    found["kl"], found["entropy"] = kl_and_entropy(
+    found = _measure_metrics(engine, problem, policies, paths)
+    found |= _measure_rewards(engine, problem, policies["train"], paths["train"], parts.names, weights)
+    found["kl"], found["entropy"] = engine.kl_and_entropy(
         policies["train"], paths["train"].theta, problem.splits["train"].prompt_prob
     )
     found["objective"] = found["proxy_reward"] - table["kl_coef"] * found["kl"]
@@ -229,6 +263,8 @@ def run_batch(
 
 def _untrained(training: Training, log_ref: Array, signals: Array, weights: Array, kl_coef: Array) -> Array:
     """Return theta [2, P K, R]: the reference, then the tabular policy that needs no training."""
+    from sim.training.theory import best_of_n  # loads scipy's root finder
+
     theta = np.zeros((2, log_ref.size, weights.shape[1]))
     for run, weight in enumerate(weights.T):
         reward = np.tensordot(weight, signals, axes=1)
@@ -238,59 +274,6 @@ def _untrained(training: Training, log_ref: Array, signals: Array, weights: Arra
             best = best_of_n(log_ref, reward, training.candidates)
             theta[1, :, run] = np.maximum(best - log_ref, ABSENT).ravel()
     return theta
-
-
-def _sampling(training: Training, seed: int, sampling_seed: int) -> Sampling:
-    return Sampling(
-        seed=seed,
-        sampling_seed=sampling_seed,
-        prompts=training.prompts_per_step,
-        samples=training.samples,
-        epochs=training.epochs,
-        clip=training.clip,
-        kl_estimator=training.kl_estimator,
-        value_rate=training.value_rate,
-    )
-
-
-def _changes(
-    settings: Settings,
-    problem: Problem,
-    table: Table,
-    names: Sequence[str],
-    before: Array,
-    policies: Mapping[str, Policy],
-    split: str,
-    signals: Array,
-) -> Changes | None:
-    """Return how the weights change while the policy of `split` learns; None if they do not."""
-    mixture = settings.mixture
-    if not mixture.constraints and not _scheduled(mixture):
-        return None
-    constraints = []
-    for name in mixture.constraints:
-        row, metric_name = names.index(name), mixture.constraint_metrics.get(name)
-        on, values, sign = split, signals[row], 1.0
-        if metric_name is not None:
-            if metric_name not in problem.metrics:
-                known = unknown_name("metric", metric_name, list(problem.metrics))
-                raise InputError(f"mixture.constraint_metrics.{name}: {known}")
-            metric = problem.metrics[metric_name]
-            if settings.policy.kind == "tabular" and metric.split != split:
-                raise InputError(f"mixture.constraint_metrics.{name}: a tabular policy learns nothing about '{split}'")
-            on, values, sign = metric.split, metric.values, 1.0 if metric.better == "higher" else -1.0
-        constraints.append(
-            Constraint(
-                row,
-                policies[on],
-                weighted_values(problem.splits[on], [values])[0],
-                table[f"mixture.constraints.{name}"],
-                sign,
-                mixture.constraint_kind == "equality",
-            )
-        )
-    share = schedule(settings.training.steps, mixture.from_step, mixture.ramp_steps, mixture.until_step)
-    return Changes(before, share, constraints, mixture.multiplier_rate)
 
 
 def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
@@ -312,22 +295,8 @@ def batched_values(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _trained_signals(
-    settings: Settings, problem: Problem, names: Sequence[str], weights: Array
-) -> tuple[dict[str, Array], Array]:
-    """Return the signals [S, P, K] of every split that has them, and the scale [S] of each."""
-    signals = {
-        split: usable(scored, names, weights, problem.splits[split].present)
-        for split, scored in problem.signals.items()
-        if split == "train" or settings.policy.kind == "tabular"
-    }
-    if settings.mixture.scale == "std":
-        return signals, 1 / spread(problem.splits["train"], signals["train"])
-    return signals, np.ones(len(names))
-
-
 def _measure_metrics(
-    problem: Problem, policies: Mapping[str, Policy], paths: Mapping[str, Trajectory]
+    engine: Engine, problem: Problem, policies: Mapping[str, Any], paths: Mapping[str, Trajectory]
 ) -> dict[str, Array]:
     """Return every linear metric, name -> [T, R], in the order of the problem's metrics."""
     found: dict[str, Array] = {}
@@ -336,20 +305,20 @@ def _measure_metrics(
         if not here:
             continue
         values = weighted_values(problem.splits[split], [metric.values for metric in here.values()])
-        means = policy_means(policies[split], paths[split].theta, values)
+        means = engine.policy_means(policies[split], paths[split].theta, values)
         found |= {name: means[:, row] for row, name in enumerate(here)}
     return {name: found[name] for name in problem.metrics}
 
 
 def _measure_rewards(
-    problem: Problem, policy: Policy, path: Trajectory, names: Sequence[str], weights: Array
+    engine: Engine, problem: Problem, policy: Any, path: Trajectory, names: Sequence[str], weights: Array
 ) -> dict[str, Array]:
     """Return each signal's raw and weighted mean, and their weighted sum, the proxy reward; name -> [T, R]."""
     world, scored = problem.splits["train"], problem.signals["train"]
     held = [np.where(world.present, scored[name], 0.0) for name in names]
     # A monitor may hold anything; its mean is NaN unless all of it is finite.
     finite = [values if np.isfinite(values).all() else np.full_like(values, np.nan) for values in held]
-    raw = policy_means(policy, path.theta, weighted_values(world, finite))
+    raw = engine.policy_means(policy, path.theta, weighted_values(world, finite))
     in_force = np.broadcast_to(weights, raw.shape) if path.weights is None else path.weights
     weighted = np.where(in_force != 0, raw * in_force, 0.0)
     found = {}

@@ -16,6 +16,7 @@ ASSUMPTION = "assumption"
 UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
 SAMPLED = ("reinforce", "rloo", "grpo", "ppo")  # estimators that draw responses
 _SAMPLED_ONLY = ("training.estimator", SAMPLED)
+_CHAT_ONLY = ("world.kind", ("chat",))
 
 
 class InputError(ValueError):
@@ -59,6 +60,12 @@ class Users:
     taste_for_help: float = knob(2.0, "log-odds of a thumbs-up per unit of helpfulness", low=0)
     taste_for_fit: float = knob(2.0, "log-odds of a thumbs-up per unit of personal fit", low=0)
     taste_for_warmth: float = knob(0.5, "log-odds of a thumbs-up per unit of warmth", low=0)
+    hindsight: float = knob(
+        1.0,
+        "how far satisfaction, asked later, turns the liking for agreement around where the user was wrong; 0: a vote",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass
@@ -73,12 +80,24 @@ class Memory:
         "memory profiles raised agreement by 45 % for one model, not for all (Jain et al., arXiv 2509.12517)",
         low=0,
     )
+    knows_user: float = knob(
+        0.0,
+        "probability that memory tells truly whether its user is vulnerable; else it tells at random, at the "
+        "population's share. 0: it keeps no such note",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass
 class Signals:
-    """What the graders behind the primary rewards can see."""
+    """What the graders behind the primary rewards can see, and which signals are learned from people."""
 
+    source: dict[str, str] = knob(
+        {"thumbs_up": "learned", "satisfaction": "learned", "preference": "learned"},
+        "learned: a reward model fitted to votes or comparisons; oracle: what it would say without error",
+        choices=("learned", "oracle"),
+    )
     spec_coverage: dict[str, float] = knob(
         {"task": 0.9, "factual": 0.8, "advice": 0.4, "emotional": 0.1, "doubt": 0.1, "creative": 0.4},
         "share of a topic's breaches that the spec grader sees; it was built for tasks and facts",
@@ -99,6 +118,51 @@ class Signals:
         "log-odds of being preferred per step challenge -> neutral -> endorse",
         "raters prefer the answer that matches the user's view by up to 6 points (Sharma et al., arXiv 2310.13548)",
         low=0,
+    )
+
+
+@dataclass
+class Feedback:
+    """What users and raters leave behind, and the reward models that are fitted to it (docs/feedback.md)."""
+
+    answers: int = knob(20_000, "answers of the deployed policy shown to users", low=0, high=10_000_000)
+    participation: float = knob(0.05, "probability of a vote by a user who feels nothing either way", low=0, high=1)
+    intensity: float = knob(0.5, "log-odds of leaving a vote per log-odds of feeling, for or against", low=0)
+    vote_noise: float = knob(0.05, "share of votes that say the opposite of what is meant", low=0, high=0.5)
+    counted: str = knob(
+        "both",
+        "both: thumbs-up against thumbs-down; up (down): thumbs-up (thumbs-down) against everything else shown",
+        choices=("both", "up", "down"),
+    )
+    comparisons: int = knob(5_000, "pairs of answers that raters compare", low=0, high=10_000_000)
+    rater_noise: float = knob(
+        0.05,
+        "share of comparisons recorded the wrong way round",
+        "assumption; raters agree on 60 to 75 % of pairs, mostly for close calls (Coste et al., arXiv 2310.02743)",
+        low=0,
+        high=0.5,
+    )
+    ridge: float = knob(
+        1.0,
+        "penalty per squared log-odds that a standard deviation of a feature moves; 1 is a standard normal prior",
+        low=0,
+    )
+    members: int = knob(
+        1, "reward models per signal; above 1 each is fitted to a bootstrap draw of the data", low=1, high=1000
+    )
+    combine: str = knob(
+        "mean", "how members are combined: mean, WCO, UWO", "Coste et al., arXiv 2310.02743",
+        choices=("mean", "worst", "mean_minus_variance"),
+    )  # fmt: skip
+    variance_penalty: float = knob(
+        0.5,
+        "log-odds taken off per unit of variance between members",
+        low=0,
+        needs=("feedback.combine", ("mean_minus_variance",)),
+    )
+    held_out: float = knob(0.2, "share of prompts whose data are kept for the report", low=0, high=0.9)
+    remove_agreement: bool = knob(
+        False, "true: visible agreement is regressed out of the votes (fitted with it, scored without it)"
     )
 
 
@@ -196,7 +260,7 @@ class Mixture:
         "mu-PPO and xi-PPO (Moskovitz et al., arXiv 2310.04373)",
         choices=("inequality", "equality"),
     )
-    multiplier_rate: float = knob(0.05, "step of a multiplier per unit of violation and update", above=0)
+    multiplier_rate: float = knob(0.2, "step of a multiplier per unit of violation and update", above=0)
 
 
 @dataclass
@@ -205,8 +269,12 @@ class Policy:
 
     kind: str = knob("loglinear", "word", choices=("loglinear", "tabular", "mlp"))
     hidden: int = knob(16, "units of the hidden layer", low=1, high=4096, needs=("policy.kind", ("mlp",)))
-    finetune_sharpness: float = knob(2.0, "log-odds per unit of writers' score in the ideal answers", low=0)
-    finetune_ridge: float = knob(0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0)
+    finetune_sharpness: float = knob(
+        2.0, "log-odds per unit of writers' score in the ideal answers", low=0, needs=_CHAT_ONLY
+    )
+    finetune_ridge: float = knob(
+        0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0, needs=_CHAT_ONLY
+    )
 
 
 @dataclass
@@ -250,6 +318,11 @@ class Training:
         needs=("training.estimator", ("ppo",)),
     )
     dtype: str = knob("float64", "word", choices=("float32", "float64"))
+    engine: str = knob(
+        "torch",
+        "word; fused: a compiled kernel that does one case faster (`outside_fused`); auto: fused where it can be had",
+        choices=("torch", "fused", "auto"),
+    )
     chunk: int = knob(0, "runs trained at once; 0: as many as stay in cache", low=0)
 
 
@@ -264,6 +337,7 @@ class Settings:
     users: Users = field(default_factory=Users)
     memory: Memory = field(default_factory=Memory)
     signals: Signals = field(default_factory=Signals)
+    feedback: Feedback = field(default_factory=Feedback)
     mixture: Mixture = field(default_factory=Mixture)
     policy: Policy = field(default_factory=Policy)
     training: Training = field(default_factory=Training)
@@ -384,6 +458,36 @@ def _complaint(value: Any, limits: Any) -> str:
     return ""
 
 
+def scheduled(mixture: Mixture) -> bool:
+    """Return whether the added signal's weight changes over the steps."""
+    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
+
+
+def normalized(mixture: Mixture) -> bool:
+    """Return whether rewards are divided by their spread at every step."""
+    return (mixture.aggregation, mixture.scale_rewards) != ("sum_then_normalize", "none")
+
+
+def fixed_objective(settings: Settings) -> bool:
+    """Return whether training climbs one exact objective that never changes; a step can then only raise it."""
+    mixture, exact = settings.mixture, ("exact", "natural", "closed_form")
+    changing = mixture.constraints or scheduled(mixture) or normalized(mixture)
+    return settings.training.estimator in exact and not changing
+
+
+def outside_fused(settings: Settings) -> list[str]:
+    """Return what the fused engine needs that these settings are not; empty where it applies."""
+    training = settings.training
+    needs = {
+        "policy.kind = loglinear": settings.policy.kind == "loglinear",
+        "training.estimator = exact": training.estimator == "exact",
+        "training.dtype = float32": training.dtype == "float32",
+        "training.ledger = false": not training.ledger,
+        "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
+    }
+    return [need for need, met in needs.items() if not met]
+
+
 def _cross_checks(settings: Settings) -> list[str]:
     found = []
     mixture, training = settings.mixture, settings.training
@@ -402,6 +506,8 @@ def _cross_checks(settings: Settings) -> list[str]:
         found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
     if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":
         found.append("mixture.aggregation = normalize_then_sum: normalises within groups, ppo has a critic; use grpo")
+    if training.engine == "fused" and outside_fused(settings):
+        found.append(f"training.engine = fused: needs {', '.join(outside_fused(settings))}")
     if training.estimator in UNTRAINED:
         if settings.policy.kind != "tabular":
             found.append(f"training.estimator = {training.estimator}: needs policy.kind = tabular")
@@ -437,10 +543,13 @@ def _mixture_checks(mixture: Mixture, training: Training) -> list[str]:
 def _world_checks(settings: Settings) -> list[str]:
     found = []
     world = settings.world
+    feedback = settings.feedback
+    if feedback.combine != Feedback().combine and feedback.members == 1:
+        found.append(f"feedback.combine = {feedback.combine}: one member has nothing to combine; set feedback.members")
     if isinstance(world, Scores):
         if not world.path:
             found.append("world.path: needs the path of a score table")
-        for name, default in (("users", Users()), ("memory", Memory()), ("signals", Signals())):
-            if getattr(settings, name) != default:
+        for name, kind in (("users", Users), ("memory", Memory), ("signals", Signals), ("feedback", Feedback)):
+            if getattr(settings, name) != kind():
                 found.append(f"{name}: has no effect on a score table; leave it at its defaults")
     return found

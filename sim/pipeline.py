@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
-from sim.batch import batched_values, recorded_steps, run_table
+from sim.batch import batched_values, engine_of, recorded_steps, run_table
 from sim.config import SAMPLED, InputError, Settings, check, unknown_name, with_value
 from sim.problem import Problem, prepare
 from sim.world.arrays import Array
@@ -86,7 +86,9 @@ def to_dataset(
         strength = check_strength(lines.sum(axis=1).T, primary)
         variables["check_strength"] = (("run",), strength, {"long_name": "check strength", "units": "ratio"})
         coordinates |= {"interval": steps[1:], "cause": causes(settings)}
-    return xr.Dataset(variables, coordinates, {"headline": problem.headline, "added": settings.mixture.added})
+    engine = engine_of(settings, problem).name
+    attributes = {"headline": problem.headline, "added": settings.mixture.added, "engine": engine}
+    return xr.Dataset(variables, coordinates, attributes)
 
 
 def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import rng
-from sim.training.train import use_one_thread
+from sim.training.threads import use_one_thread
 from sim.world.arrays import World, normalize_log
 
 use_one_thread()

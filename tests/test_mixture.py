@@ -64,7 +64,7 @@ def test_a_monitor_changes_nothing_whatever_it_holds(scale, broken):
 def test_a_signal_that_counts_must_be_finite():
     problem = prepare(SMALL, 0)
     problem.signals["train"]["safety"] = np.full(problem.splits["train"].log_ref.shape, np.nan)
-    table = {f"mixture.weights.{n}": np.array([w]) for n, w in SMALL.mixture.weights.items()}
+    table = {key: np.array([value]) for key, value in batched_values(SMALL).items()}
     with pytest.raises(sim.InputError, match="signal 'safety' has a weight but is not finite on any response"):
         run_batch(SMALL, problem, table)
 

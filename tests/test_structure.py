@@ -16,6 +16,7 @@ FLOORS = [
     "training",
     "analysis",
     "problem",
+    "recipe",
     "batch",
     "pipeline",
     "variants",

@@ -71,7 +71,7 @@ def test_overoptimization_writes_figures_tables_and_a_report(tmp_path):
 
 
 BAD = {
-    "two swept keys": (["overoptimization", "arms.PPO='kl_coef=1,2 training.clip=1,2'"], "arms.PPO: one key can have"),
+    "two swept keys": (["overoptimization", "arms.PPO='kl_coef=1,2 training.learning_rate=1,2'"], "arms.PPO: one key can have"),
     "unknown arm key": (["overoptimization", "arms.PPO='training.clp=1'"], "did you mean 'training.clip'"),
     "unknown gold": (["overoptimization", *SMALL, "gold=true/qualty"], "did you mean 'true/quality'"),
     "unknown key": (["interactions", "factors.memory='memory.shar=1'"], "factors.memory: unknown key 'memory.shar'"),

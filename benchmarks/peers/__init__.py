@@ -1,4 +1,4 @@
-"""Other ways to do the same training, timed beside the core: JAX, and a fused kernel in C++.
+"""Other ways to do the same training, timed beside the core's engines: JAX.
 
 pip install jax
 python -m benchmarks.peers

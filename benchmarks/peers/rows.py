@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.core import random_world
-from benchmarks.peers import fused, jax_core
+from benchmarks.peers import jax_core
 from benchmarks.peers.jax_core import Task
 from sim import rng
-from sim.training.policies import LogLinear
-from sim.training.train import train
+from sim.training import engines
 
 Work = Callable[[], npt.NDArray[Any]]
 
@@ -32,18 +31,14 @@ def make_task(prompts: int, responses: int, size: int, runs: int) -> Task:
     return Task(world, signals, weights, random.uniform(0.05, 0.5, runs), random.uniform(0.05, 0.5, runs), 200, 10)
 
 
-def core(task: Task, chunk: int, threads: int) -> Work:
+def core(engine: str, task: Task, chunk: int, threads: int) -> Work:
     """Return a function that trains in the core, chunks shared out to threads as in `sim.batch`; theta [R, T, D]."""
-    policy = LogLinear(task.world, torch.float32)
+    _, responses, size = task.world.features.shape
+    chosen = engines.pick(engine, True, responses, size)
+    policy = chosen.make_policy("loglinear", task.world, "float32")
     settings: dict[str, Any] = {"steps": task.steps, "record_every": task.record_every, "estimator": "exact"}
-    return _in_threads(lambda *table: train(policy, task.signals, *table, **settings).theta, task, chunk, threads)
-
-
-def fused_kernel(task: Task, chunk: int, threads: int) -> Work:
-    """Return a function that trains in the fused kernel; theta [R, T, D]."""
-    settings = {"steps": task.steps, "record_every": task.record_every}
     return _in_threads(
-        lambda *table: fused.train_fused(task.world, task.signals, *table, **settings).theta, task, chunk, threads
+        lambda *table: chosen.train(policy, task.signals, *table, **settings).theta, task, chunk, threads
     )
 
 
@@ -65,10 +60,8 @@ def _in_threads(run: Callable[..., npt.NDArray[Any]], task: Task, chunk: int, th
 
 def candidates(kind: str, task: Task, cores: int, chunk: int) -> dict[str, Work]:
     """Return what competes to be the row `kind`, by description."""
-    if kind == "core":
-        return {f"chunk {chunk}": core(task, chunk, cores)}
-    if kind == "fused":
-        return {f"chunk {chunk}": fused_kernel(task, chunk, cores)}
+    if kind in ("torch", "fused"):
+        return {f"chunk {chunk}": core(kind, task, chunk, cores)}
     if kind == "as written":
         return {"one vmap": jax_core.as_written(task)}
     found = {f"chunk {size}": jax_core.chunked(task, size, kind) for size in jax_core.CHUNKS}

@@ -17,8 +17,7 @@ def metrics_figure(run: xr.Dataset) -> Figure:
     left.axhline(float(headline[0]), color=PENALTY, lw=1, ls="--")
     left.set(xlabel="training step", ylabel=f"{headline.long_name} ({headline.units})")
     left.set_title("Headline metric (dashed: reference)")
-    names = [str(cause) for cause in run["cause"].values[:-2]] if "cause" in run.coords else []
-    names = names or [str(key).split("/")[1] for key in run.data_vars if str(key).endswith("/raw")]
+    names = [str(key).split("/")[1] for key in run.data_vars if str(key).endswith("/raw")]
     colours = cause_colours(names, run.attrs["added"])
     ends = []
     for name in names:

@@ -1,22 +1,27 @@
 """Shards: slices of a group's runs, each run by one call and written as one part by whoever ran it."""
 
 import dataclasses
+import functools
 import json
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.batch import recorded_steps, run_table
+from sim.batch import Outcome, engine_of, recorded_steps, start_table, workers_of, worlds
 from sim.config import Chat, Scores, Settings
 from sim.pipeline import causes, describe
-from sim.problem import prepare
+from sim.problem import Problem
 from sim.sweep.plan import Group, flatten
 from sim.sweep.results import COMPLETED, FAILED, Store, run_ids
 from sim.world.arrays import Array
+
+SHARDS_AHEAD = 2  # queued behind the one at work: enough that nobody waits, few enough to fit in memory
 
 
 class Shard(NamedTuple):
@@ -51,18 +56,53 @@ def run_shard(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
     """Run a shard, write its part, and return how many of its runs failed."""
+    return sum(run_shards([shard], store, workers, progress, cancelled))
+
+
+def run_shards(
+    shards: Iterable[Shard],
+    store: Store,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[int]:
+    """Run shards one after the other, and yield how many runs of each failed.
+
+    Nobody waits between two shards: the next one's chunks are queued already, and the thread that does the last chunk
+    of a shard writes its part while the others go on.
+    """
+    ahead: deque[list[Future[Any]]] = deque()
+    settings, world = None, None
+    with workers_of(workers) as pool:
+        for shard in shards:
+            if world is None or shard.settings is not settings:
+                settings, world = shard.settings, worlds(pool, shard.settings)
+            outcome = Outcome({}, {})
+            write = functools.partial(_write, shard, world(int(shard.columns["seed"].min())), outcome, store)
+            options = {"progress": progress, "cancelled": cancelled, "keep_going": True, "finish": write}
+            ahead.append(start_table(pool, settings, shard.columns, world, outcome, **options))  # type: ignore[arg-type]
+            if len(ahead) > SHARDS_AHEAD:
+                yield _failures(ahead.popleft())
+        while ahead:
+            yield _failures(ahead.popleft())
+
+
+def _failures(tasks: "list[Future[Any]]") -> int:
+    """Wait for the chunks of a shard; return what the one that wrote it says."""
+    return next(failed for failed in [task.result() for task in tasks] if failed is not None)
+
+
+def _write(shard: Shard, world: "Future[Problem]", outcome: Outcome, store: Store) -> int:
+    """Write a shard's part and return how many of its runs failed."""
     settings = shard.settings
-    outcome = run_table(
-        settings, shard.columns, workers=workers, progress=progress, cancelled=cancelled, keep_going=True
-    )
     status = [FAILED if row in outcome.errors else COMPLETED for row in range(len(shard.ids))]
     errors = [outcome.errors.get(row, "") for row in range(len(shard.ids))]
     steps = recorded_steps(settings.training)
     labels: dict[str, dict[str, str]] = {}
-    headline = settings.metric
+    headline, engine = settings.metric, ""
     if outcome.found:
-        problem = prepare(settings, int(shard.columns["seed"][0]))
-        labels, headline = describe(settings, problem), problem.headline
+        problem = world.result()
+        labels, headline, engine = describe(settings, problem), problem.headline, engine_of(settings, problem).name
     metrics = _flat_metrics(settings, outcome.found)
     meta = {
         "settings": flatten(settings),
@@ -70,6 +110,7 @@ def run_shard(
         "labels": labels | {name: labels["ledger"] for name in metrics if name.startswith("ledger/")},
         "headline": headline,
         "added": settings.mixture.added,
+        "engine": engine,
     }
     rows: dict[str, Any] = {"id": shard.ids, "job": shard.jobs, "status": status, "error": errors, **shard.columns}
     store.write_part(rows, metrics, meta)

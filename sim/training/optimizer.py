@@ -2,9 +2,9 @@
 
 import torch
 
-Tensor = torch.Tensor
+from sim.training.trajectory import ADAM_BETAS, ADAM_EPSILON
 
-ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # Kingma & Ba 2015
+Tensor = torch.Tensor
 
 
 class Optimizer:

@@ -24,6 +24,38 @@ def tilt(log_ref: Array, reward: Array, kl_coef: float) -> Array:
     return normalize_log(log_ref + reward / kl_coef)
 
 
+def k3_fixed_point(log_ref: Array, reward: Array, kl_coef: float) -> Array:
+    """Return log pi [P, K] where training settles if the k3 penalty is a loss, as in GRPO.
+
+    It is the maximiser of E[reward] - kl_coef KL(ref || pi), the KL the other way round:
+
+        pi_k = kl_coef ref_k / (mu - reward_k),  mu > max reward such that the sum over k is 1
+
+    k3 = ref/pi - log(ref/pi) - 1 has KL(pi || ref) for its mean, but its gradient on samples of pi has the mean
+    -E_ref[grad log pi], the gradient of KL(ref || pi) (Tang & Munos, arXiv 2506.09477). The optimum is thus not `tilt`:
+    tails are polynomial in the reward, not exponential. Where advantages are taken against the mean of a group of G
+    that includes the response itself, the reward's gradient is shorter by (G - 1)/G and the loss's is not, so that
+    this is the fixed point for kl_coef G/(G - 1).
+
+    Args:
+        log_ref: [P, K].
+        reward: [P, K].
+        kl_coef: above 0.
+    """
+    best = reward.max(axis=1)
+    behind, share = best[:, None] - reward, kl_coef * np.exp(log_ref)
+
+    def solve(behind: Array, share: Array) -> float:
+        """Return mu - best: the root lies between the mass of the best response and that of all."""
+        low, high = share[behind == 0].sum(), share.sum()
+        if low == high:
+            return float(high)
+        return float(brentq(lambda above: (share / (above + behind)).sum() - 1, low, high, xtol=1e-15 * high))
+
+    above = np.array([solve(*row) for row in zip(behind, share, strict=True)])
+    return np.log(share) - np.log(above[:, None] + behind)
+
+
 def mixing_law(ref_prob: float, gaps: Array, weights: Array, kl_coef: float) -> Array:
     """Return the optimal probability of a class of responses whose signals differ from the rest by `gaps`.
 

@@ -6,7 +6,6 @@ written as a loop for one run; the tests hold the two together.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,32 +17,13 @@ from sim.training.estimators import ExactGradient
 from sim.training.optimizer import Optimizer
 from sim.training.policies import Policy, log_probs
 from sim.training.sampled import SampledGradient, Sampling
+from sim.training.trajectory import Cancelled
+from sim.training.trajectory import Trajectory as Trajectory
+from sim.training.trajectory import recorded as recorded_steps
 from sim.training.weights import Changes, Weights
 
 Array = npt.NDArray[np.float64]
 Tensor = torch.Tensor
-
-
-class Trajectory(NamedTuple):
-    """What training leaves behind.
-
-    steps: [T] the recorded steps, 0 first.
-    theta: [T, D, R] the parameters at each recorded step; 0 is the reference policy.
-    moved: [T - 1, C, D, R] how far each cause moved the parameters between two recorded steps; None without ledger.
-        Causes are the signals, the KL penalty and, where gradients are sampled, the sampling noise. Summed over
-        causes it is the difference of theta.
-    weights: [T, S, R] the weights of the update that led to each recorded step (of the first update, for step 0);
-        None where they do not change.
-    """
-
-    steps: npt.NDArray[np.int64]
-    theta: Array
-    moved: Array | None
-    weights: Array | None = None
-
-
-class Cancelled(Exception):  # noqa: N818
-    """Training was called off, by Ctrl-C or because another part failed."""
 
 
 def train(
@@ -92,7 +72,7 @@ def train(
     if estimator in SAMPLED:
         sampling = sampling or Sampling()
         epochs = sampling.epochs
-    recorded = np.unique(np.append(np.arange(0, steps + 1, record_every), steps))
+    recorded = recorded_steps(steps, record_every)
     causes = len(signals) + (2 if estimator in SAMPLED else 1)
     theta = np.empty((len(recorded), policy.size, runs))
     moved = np.empty((len(recorded) - 1, causes, policy.size, runs)) if ledger else None
