@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    "config", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline", "launch",
-    "sweep", "plots", "auditing",
+    "config", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline", "variants",
+    "launch", "sweep", "plots", "auditing",
 ]  # fmt: skip
 MODULES = sorted(
     path
@@ -77,8 +77,8 @@ def test_every_setting_has_unit_and_source():
     from experiments.review import ReviewRun
     from sim.config import Scores, walk
 
-    for settings in (Drift(), MakeScores(), Drift(world=Scores()), AuditCommand()):
-    for settings in (Drift(), MakeScores(), Drift(world=Scores()), Incident(), ReviewRun(), MainlineRun()):
+    commands = (Drift(), MakeScores(), Drift(world=Scores()), AuditCommand(), Incident(), ReviewRun(), MainlineRun())
+    for settings in commands:
         for name, item, _ in walk(settings):
             assert item.metadata.get("unit"), name
             assert item.metadata.get("source"), name
