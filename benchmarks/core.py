@@ -1,9 +1,9 @@
-"""QUESTION: how long does the core take for one run and one step? Expect at most 5.5 us on one thread.
+"""QUESTION: how long does the core take for one run and one step? Expect at most 5.5 us on one thread (torch engine).
 
     python -m benchmarks.core
 
 P = 128 prompts, K = 16 responses, D = 24 features, 200 exact steps, float32. Times on a shared machine are noise; the
-ratios in one call are what counts.
+ratios in one call are what counts. Expect the fused engine (`training.engine=fused`) at about a third.
 """
 
 import argparse
@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from sim import rng
+from sim.training import engines
 from sim.training.plain import train_plainly
-from sim.training.policies import LogLinear
-from sim.training.train import train
 from sim.world.arrays import World, normalize_log
 
 STEPS = 200
@@ -43,16 +42,18 @@ def best_of(repeats: int, work: Callable[[], object]) -> float:
     return min(times)
 
 
-def core_time(world: World, runs: int, dtype: torch.dtype, **options: object) -> float:
+def core_time(world: World, runs: int, dtype: str, engine: str = "torch", **options: object) -> float:
     """Return microseconds per run and step."""
     random = rng.stream(1, "benchmark")
-    policy = LogLinear(world, dtype)
+    _, responses, size = world.features.shape
+    chosen = engines.pick(engine, True, responses, size)
+    policy = chosen.make_policy("loglinear", world, dtype)
     signals = random.random((6, *world.log_ref.shape))
     weights = random.dirichlet(np.ones(6), size=runs).T
 
     def work() -> object:
         settings = {"steps": STEPS, "record_every": 10, "estimator": "exact"} | options
-        return train(policy, signals, weights, np.full(runs, 0.1), np.full(runs, 0.1), **settings)  # type: ignore[arg-type]
+        return chosen.train(policy, signals, weights, np.full(runs, 0.1), np.full(runs, 0.1), **settings)
 
     work()
     return best_of(5, work) / runs / STEPS * 1e6
@@ -68,19 +69,28 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     world = random_world(arguments.prompts, arguments.responses, arguments.features)
-    fast = core_time(world, arguments.runs, torch.float32)
+    fast = core_time(world, arguments.runs, "float32")
     print(f"{'what':34s} {'us per run and step':>20s} {'ratio':>8s}")
     rows: list[tuple[str, Callable[[], float]]] = [
-        (f"chunk {chunk}", lambda chunk=chunk: core_time(world, arguments.runs, torch.float32, chunk=chunk))  # type: ignore[misc]
+        (f"chunk {chunk}", lambda chunk=chunk: core_time(world, arguments.runs, "float32", chunk=chunk))  # type: ignore[misc]
         for chunk in (1, 16, 32, 64, 128, 256)
     ]
     rows += [
-        ("float64", lambda: core_time(world, arguments.runs, torch.float64)),
-        ("adam", lambda: core_time(world, arguments.runs, torch.float32, optimizer="adam")),
-        ("with ledger", lambda: core_time(world, 64, torch.float32, ledger=True)),
-        ("natural", lambda: core_time(world, 64, torch.float32, estimator="natural")),
+        ("float64", lambda: core_time(world, arguments.runs, "float64")),
+        ("adam", lambda: core_time(world, arguments.runs, "float32", optimizer="adam")),
+        ("with ledger", lambda: core_time(world, 64, "float32", ledger=True)),
+        ("natural", lambda: core_time(world, 64, "float32", estimator="natural")),
     ]
-    print(f"{'core, float32, chunk 64':34s} {fast:20.2f} {1.0:8.2f}")
+    try:
+        engines.pick("fused", True, arguments.responses, arguments.features)
+        rows = [
+            ("fused engine", lambda: core_time(world, arguments.runs, "float32", "fused")),
+            ("fused engine, adam", lambda: core_time(world, arguments.runs, "float32", "fused", optimizer="adam")),
+            *rows,
+        ]
+    except engines.EngineError as error:
+        print(f"{error}; its rows are left out")
+    print(f"{'torch engine, float32, chunk 64':34s} {fast:20.2f} {1.0:8.2f}")
     for name, measure in rows:
         took = measure()
         print(f"{name:34s} {took:20.2f} {took / fast:8.2f}", flush=True)

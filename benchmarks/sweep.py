@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sim.sweep.results import open_sweep
+
 SIZE = ["world.prompts=128", "training=fast", "figures=false"]
 SMALL = ["world.prompts=24", "world.responses=4", "training=fast", "training.steps=20", "training.record_every=20"]
 
@@ -63,9 +65,12 @@ def main() -> None:
         ours, _ = timed(root / "b0", *SIZE, *grid(50, 5, 4))
         ours = min(ours, timed(root / "b1", *SIZE, *grid(50, 5, 4))[0])
         print(f"batched, 1,000 jobs: {ours:.2f} s from command to result: {thousand / ours:.0f} x sooner")
+        print(f"  the engine: {open_sweep(root / 'b1').attrs['engine']} (training=fast asks for auto)")
         empty, _ = timed(root / "b2", *SIZE, *grid(1, 1, 1))
-        print(f"  of which starting Python, torch and Hydra (one job): {empty:.2f} s")
+        print(f"  of which starting Python and Hydra (one job): {empty:.2f} s")
         ten, memory = timed(root / "b3", *SIZE, *grid(50, 20, 10))
+        torch, _ = timed(root / "b5", *SIZE, *grid(50, 20, 10), "training.engine=torch")
+        print(f"  with training.engine=torch, 10,000 jobs: {torch:.1f} s")
         print(f"batched, 10,000 jobs: {ten:.1f} s, {10_000 * per_job / ten:.0f} x sooner, {memory:.2f} GB")
         single, _ = timed(root / "b4", *SIZE, *grid(50, 20, 10), "hydra.launcher.workers=1")
         print(f"two workers against one, 10,000 jobs, after start: {(single - empty) / (ten - empty):.2f} x")

@@ -19,6 +19,7 @@ from experiments.train import write_run
 from sim.config import InputError, Settings, knob
 from sim.pipeline import simulate
 from sim.plots.report import write_whole
+from sim.problem import prepare
 from sim.sweep.plan import flatten
 from sim.sweep.rerun import agrees, stored_run
 from sim.sweep.results import Store, open_sweep
@@ -49,7 +50,8 @@ def main(options: Materialize) -> None:
     out = Path(options.out or Path(options.sweep) / str(options.job))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_run(data, out, command_line("experiments.materialize"))
+        reports = prepare(stored.settings, stored.settings.seed).reports
+        write_run(data, out, command_line("experiments.materialize"), reports)
         for name, text in hydra_files(stored.settings, swept_keys(options.sweep)).items():
             write_whole(out / ".hydra" / name, text)
     except OSError as error:

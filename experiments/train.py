@@ -4,7 +4,7 @@
     python -m experiments.train -m mixture.weights.thumbs_up=0,0.1,0.2,0.3
 
 Writes into Hydra's run folder: settings (.hydra/config.yaml), metrics.csv (a row per recorded
-step), ledger.csv, figures.
+step), ledger.csv, reward_models.csv (how well the learned signals predict held-out votes), figures.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from experiments.app import command, command_line
 from sim.config import Settings, knob
 from sim.pipeline import simulate
+from sim.problem import prepare
+from sim.rewards.learned import Reports
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,16 +34,30 @@ class Train(Settings):
 def main(settings: Train) -> float:
     """Train one policy, write its tables and figures, return the final headline metric (for sweepers)."""
     data = simulate(settings)
+    reports = prepare(settings, settings.seed).reports
     out = Path(HydraConfig.get().runtime.output_dir)
-    write_run(data, out, command_line("experiments.train"), settings.figures)
+    write_run(data, out, command_line("experiments.train"), reports, settings.figures)
     name = data.attrs["headline"]
     start, end = (float(data[name].isel(run=0, step=step)) for step in (0, -1))
     print(f"{data[name].long_name}: {start:.3f} -> {end:.3f}   {out}")
+    for line in report_lines(reports):
+        print(line)
     return end
 
 
-def write_run(data: "xr.Dataset", out: Path, command: str, figures: bool = True) -> None:
-    """Write metrics.csv, ledger.csv and, if wanted, two figures of the only run in `data`."""
+def report_lines(reports: Reports) -> list[str]:
+    """Return a line for each reward model: what it was fitted to, and how it did on held-out data."""
+    return [
+        f"reward model {name}: {found['fitted_on']:.0f} outcomes; held out {found['held_out']:.0f}: "
+        f"accuracy {found['accuracy']:.3f}, AUC {found['auc']:.3f}, calibration slope {found['calibration_slope']:.2f}"
+        for name, found in reports.items()
+    ]
+
+
+def write_run(data: "xr.Dataset", out: Path, command: str, reports: Reports, figures: bool = True) -> None:
+    """Write metrics.csv, ledger.csv, reward_models.csv and, if wanted, two figures of the only run in `data`."""
+    import pandas as pd
+
     from sim.plots.report import all_or_nothing
 
     run = data.isel(run=0)
@@ -49,6 +65,9 @@ def write_run(data: "xr.Dataset", out: Path, command: str, figures: bool = True)
         run.drop_dims(["interval", "cause"], errors="ignore").to_dataframe().to_csv(folder / "metrics.csv")
         if "ledger" in run:
             run["ledger"].to_pandas().to_csv(folder / "ledger.csv")
+        if reports:
+            table = pd.DataFrame(reports).T
+            table.to_csv(folder / "reward_models.csv", index_label="signal")
         if figures:
             _draw(run, folder, command)
 

@@ -38,6 +38,7 @@ _PUBLIC = {
     "Users": "sim.config",
     "Memory": "sim.config",
     "Signals": "sim.config",
+    "Feedback": "sim.config",
     "Mixture": "sim.config",
     "Policy": "sim.config",
     "Training": "sim.config",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
 from sim.config import SAMPLED, UNTRAINED, Chat, InputError, Settings, Training, fixed_objective, outside_fused
 from sim.problem import Problem, prepare
@@ -253,8 +254,6 @@ def run_batch(
     found["objective"] = found["proxy_reward"] - table["kl_coef"] * found["kl"]
     found = {name: values.T for name, values in found.items()}
     if training.ledger:
-        from sim.analysis.ledger import attribute_drift  # loads torch
-
         metric = problem.metrics[problem.headline]
         observed = found[problem.headline].T
         lines = attribute_drift(policies[metric.split], paths[metric.split], metric.values, observed)
@@ -264,7 +263,7 @@ def run_batch(
 
 def _untrained(training: Training, log_ref: Array, signals: Array, weights: Array, kl_coef: Array) -> Array:
     """Return theta [2, P K, R]: the reference, then the tabular policy that needs no training."""
-    from sim.training.theory import best_of_n
+    from sim.training.theory import best_of_n  # loads scipy's root finder
 
     theta = np.zeros((2, log_ref.size, weights.shape[1]))
     for run, weight in enumerate(weights.T):

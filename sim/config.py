@@ -16,6 +16,7 @@ ASSUMPTION = "assumption"
 UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
 SAMPLED = ("reinforce", "rloo", "grpo", "ppo")  # estimators that draw responses
 _SAMPLED_ONLY = ("training.estimator", SAMPLED)
+_CHAT_ONLY = ("world.kind", ("chat",))
 
 
 class InputError(ValueError):
@@ -59,6 +60,12 @@ class Users:
     taste_for_help: float = knob(2.0, "log-odds of a thumbs-up per unit of helpfulness", low=0)
     taste_for_fit: float = knob(2.0, "log-odds of a thumbs-up per unit of personal fit", low=0)
     taste_for_warmth: float = knob(0.5, "log-odds of a thumbs-up per unit of warmth", low=0)
+    hindsight: float = knob(
+        1.0,
+        "how far satisfaction, asked later, turns the liking for agreement around where the user was wrong; 0: a vote",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass
@@ -73,12 +80,24 @@ class Memory:
         "memory profiles raised agreement by 45 % for one model, not for all (Jain et al., arXiv 2509.12517)",
         low=0,
     )
+    knows_user: float = knob(
+        0.0,
+        "probability that memory tells truly whether its user is vulnerable; else it tells at random, at the "
+        "population's share. 0: it keeps no such note",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass
 class Signals:
-    """What the graders behind the primary rewards can see."""
+    """What the graders behind the primary rewards can see, and which signals are learned from people."""
 
+    source: dict[str, str] = knob(
+        {"thumbs_up": "learned", "satisfaction": "learned", "preference": "learned"},
+        "learned: a reward model fitted to votes or comparisons; oracle: what it would say without error",
+        choices=("learned", "oracle"),
+    )
     spec_coverage: dict[str, float] = knob(
         {"task": 0.9, "factual": 0.8, "advice": 0.4, "emotional": 0.1, "doubt": 0.1, "creative": 0.4},
         "share of a topic's breaches that the spec grader sees; it was built for tasks and facts",
@@ -99,6 +118,51 @@ class Signals:
         "log-odds of being preferred per step challenge -> neutral -> endorse",
         "raters prefer the answer that matches the user's view by up to 6 points (Sharma et al., arXiv 2310.13548)",
         low=0,
+    )
+
+
+@dataclass
+class Feedback:
+    """What users and raters leave behind, and the reward models that are fitted to it (docs/feedback.md)."""
+
+    answers: int = knob(20_000, "answers of the deployed policy shown to users", low=0, high=10_000_000)
+    participation: float = knob(0.05, "probability of a vote by a user who feels nothing either way", low=0, high=1)
+    intensity: float = knob(0.5, "log-odds of leaving a vote per log-odds of feeling, for or against", low=0)
+    vote_noise: float = knob(0.05, "share of votes that say the opposite of what is meant", low=0, high=0.5)
+    counted: str = knob(
+        "both",
+        "both: thumbs-up against thumbs-down; up (down): thumbs-up (thumbs-down) against everything else shown",
+        choices=("both", "up", "down"),
+    )
+    comparisons: int = knob(5_000, "pairs of answers that raters compare", low=0, high=10_000_000)
+    rater_noise: float = knob(
+        0.05,
+        "share of comparisons recorded the wrong way round",
+        "assumption; raters agree on 60 to 75 % of pairs, mostly for close calls (Coste et al., arXiv 2310.02743)",
+        low=0,
+        high=0.5,
+    )
+    ridge: float = knob(
+        1.0,
+        "penalty per squared log-odds that a standard deviation of a feature moves; 1 is a standard normal prior",
+        low=0,
+    )
+    members: int = knob(
+        1, "reward models per signal; above 1 each is fitted to a bootstrap draw of the data", low=1, high=1000
+    )
+    combine: str = knob(
+        "mean", "how members are combined: mean, WCO, UWO", "Coste et al., arXiv 2310.02743",
+        choices=("mean", "worst", "mean_minus_variance"),
+    )  # fmt: skip
+    variance_penalty: float = knob(
+        0.5,
+        "log-odds taken off per unit of variance between members",
+        low=0,
+        needs=("feedback.combine", ("mean_minus_variance",)),
+    )
+    held_out: float = knob(0.2, "share of prompts whose data are kept for the report", low=0, high=0.9)
+    remove_agreement: bool = knob(
+        False, "true: visible agreement is regressed out of the votes (fitted with it, scored without it)"
     )
 
 
@@ -205,8 +269,12 @@ class Policy:
 
     kind: str = knob("loglinear", "word", choices=("loglinear", "tabular", "mlp"))
     hidden: int = knob(16, "units of the hidden layer", low=1, high=4096, needs=("policy.kind", ("mlp",)))
-    finetune_sharpness: float = knob(2.0, "log-odds per unit of writers' score in the ideal answers", low=0)
-    finetune_ridge: float = knob(0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0)
+    finetune_sharpness: float = knob(
+        2.0, "log-odds per unit of writers' score in the ideal answers", low=0, needs=_CHAT_ONLY
+    )
+    finetune_ridge: float = knob(
+        0.01, "L2 penalty per squared logit of a trait in fine-tuning", above=0, needs=_CHAT_ONLY
+    )
 
 
 @dataclass
@@ -269,6 +337,7 @@ class Settings:
     users: Users = field(default_factory=Users)
     memory: Memory = field(default_factory=Memory)
     signals: Signals = field(default_factory=Signals)
+    feedback: Feedback = field(default_factory=Feedback)
     mixture: Mixture = field(default_factory=Mixture)
     policy: Policy = field(default_factory=Policy)
     training: Training = field(default_factory=Training)
@@ -474,10 +543,13 @@ def _mixture_checks(mixture: Mixture, training: Training) -> list[str]:
 def _world_checks(settings: Settings) -> list[str]:
     found = []
     world = settings.world
+    feedback = settings.feedback
+    if feedback.combine != Feedback().combine and feedback.members == 1:
+        found.append(f"feedback.combine = {feedback.combine}: one member has nothing to combine; set feedback.members")
     if isinstance(world, Scores):
         if not world.path:
             found.append("world.path: needs the path of a score table")
-        for name, default in (("users", Users()), ("memory", Memory()), ("signals", Signals())):
-            if getattr(settings, name) != default:
+        for name, kind in (("users", Users), ("memory", Memory), ("signals", Signals), ("feedback", Feedback)):
+            if getattr(settings, name) != kind():
                 found.append(f"{name}: has no effect on a score table; leave it at its defaults")
     return found

@@ -5,13 +5,15 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics
 from sim.config import Chat, InputError, Scores, Settings, unknown_name
-from sim.rewards.signals import SIGNALS, score
+from sim.rewards.learned import Reports, learn_signals
+from sim.rewards.signals import LEARNED, SIGNALS, score
 from sim.training.finetune import fine_tune
 from sim.world.arrays import Array, World
 from sim.world.chat import make_chat
@@ -25,25 +27,30 @@ class Problem(NamedTuple):
     signals: split -> name -> [P, K], for every split that a policy may be trained on.
     metrics: name -> Metric.
     headline: the metric whose drift is attributed.
+    reports: learned signal -> how its reward model did on held-out data (`sim.rewards.reward_models.report`).
     """
 
     splits: dict[str, World]
     signals: dict[str, dict[str, Array]]
     metrics: dict[str, Metric]
     headline: str
+    reports: Reports = MappingProxyType({})
 
 
 def prepare(settings: Settings, seed: int) -> Problem:
-    """Return the problem that the settings describe under one seed."""
+    """Return the problem that the settings describe under one seed.
+
+    Signals of the mixture that people give are learned; those outside it stay oracles, since no run reads them.
+    """
     unknown = name_problems(settings)
     if unknown:
         raise InputError("\n".join(unknown))
     if isinstance(settings.world, Chat):
         splits = make_chat(settings.world, settings.users, settings.memory, seed)
         splits = fine_tune(splits, settings.policy.finetune_sharpness, settings.policy.finetune_ridge)
-        signals = {
-            name: score(world, settings.signals, settings.users, settings.memory) for name, world in splits.items()
-        }
+        eyes = (settings.signals, settings.users, settings.memory)
+        learned, reports = learn_signals(splits, settings.mixture.weights, *eyes, settings.feedback, seed)
+        signals = {split: score(world, *eyes) | learned[split] for split, world in splits.items()}
         metrics = chat_metrics(splits)
     else:
         world, scored = _score_table(json.dumps(dataclasses.asdict(settings.world)), _stamp(settings.world.path))
@@ -52,12 +59,13 @@ def prepare(settings: Settings, seed: int) -> Problem:
 
             world = resample_prompts(world, seed)
         splits, signals, metrics = {"train": world}, {"train": dict(scored)}, attribute_metrics(world)
+        reports = {}
     headline = settings.metric or next(iter(metrics))
     if headline not in metrics:
         raise InputError(f"metric: {unknown_name('metric', headline, list(metrics))}")
     if not np.isfinite(metrics[headline].values).all():
         raise InputError(f"metric: '{headline}' is a mean over prompts of which this world has none")
-    return Problem(splits, signals, metrics, headline)
+    return Problem(splits, signals, metrics, headline, reports)
 
 
 @functools.lru_cache(maxsize=2)
@@ -86,6 +94,7 @@ def name_problems(settings: Settings) -> list[str]:
             found += [
                 f"signals.{table}: the topic '{topic}' is missing" for topic in TOPIC_NAMES if topic not in shares
             ]
+        found += _unknown("signals.source", "learned signal", settings.signals.source, LEARNED)
         for mix in ("topic_mix", "traffic_mix"):
             if not any(getattr(world, mix).values()):
                 found.append(f"world.{mix}: at least one topic needs a share above 0")

@@ -33,6 +33,7 @@ def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     expected = schema()
     if schema is MakeScores:
         expected.world.prompts, expected.world.responses = 60, 8
+        expected.signals.source |= {"thumbs_up": "oracle", "preference": "oracle"}
     assert made == expected
 
 
@@ -52,10 +53,13 @@ def test_train_writes_its_run_folder(tmp_path):
     assert (tmp_path / "run" / ".hydra" / "config.yaml").is_file()
     for name in ("metrics.png", "metrics.svg", "ledger.png", "ledger.csv"):
         assert (tmp_path / "run" / name).stat().st_size > 0
+    assert pd.read_csv(tmp_path / "run" / "reward_models.csv")["signal"].tolist() == ["preference", "thumbs_up"]
+    assert result.stdout.count("reward model ") == 2
 
 
 def test_stock_hydra_sweep_makes_a_folder_a_job(tmp_path):
-    result = run("train", "-m", *SMALL, "mixture.weights.thumbs_up=0,0.3", f"hydra.sweep.dir={tmp_path}")
+    oracle = "signals.source.thumbs_up=oracle"  # from 24 users anything may be learned
+    result = run("train", "-m", *SMALL, oracle, "mixture.weights.thumbs_up=0,0.3", f"hydra.sweep.dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     finals = [pd.read_csv(tmp_path / job / "metrics.csv")["sycophancy/rate"].iloc[-1] for job in "01"]
     assert finals[0] < finals[1]

@@ -13,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_core import random_problem
 from test_mixture import SMALL
+from test_sweep import a_shard, started
 
 import sim
 from sim.config import problems, with_value
+from sim.sweep.plan import Group
 from sim.sweep.results import open_sweep
+from sim.sweep.shards import cut, run_shard, run_shards
 from sim.training import compiled, engines, fused
 from sim.training import policies as torch_policies
 from sim.training import train as torch_train
@@ -169,6 +172,24 @@ def test_simulated_runs_equal_those_of_torch():
 
 
 @needs_kernel
+@pytest.mark.parametrize(("size", "workers"), [(6, 2), (1, 1), (4, 3)])
+def test_a_sweep_gives_the_same_bits_however_it_is_cut(tmp_path, size, workers):
+    """Shards follow one another without a break; whoever ends one writes it."""
+    shard = a_shard(runs=17)
+    settings = fast("fused")
+    whole = shard._replace(settings=settings)
+    run_shard(whole, started(tmp_path / "whole"), workers=1)
+    parts = started(tmp_path / "parts")
+    cuts = cut(Group(settings, whole.columns, whole.jobs), whole.ids, np.ones(17, dtype=bool), 0, size)
+    assert list(run_shards(cuts, parts, workers=workers)) == [0] * -(-17 // size)
+    assert len(parts.parts()) == -(-17 // size)
+    one, other = open_sweep(tmp_path / "whole"), open_sweep(tmp_path / "parts")
+    assert one.attrs["engine"] == "fused"
+    for name in one.data_vars:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+@needs_kernel
 def test_a_run_that_diverges_is_reported_as_torch_does():
     bad = [{"kl_coef": [0.1, 1e12]}, {"training.learning_rate": [0.1, 1e30]}]
     for columns in bad:
@@ -222,9 +243,15 @@ def test_without_a_compiler_auto_trains_with_torch_and_says_so_once(caplog):
 
 
 @pytest.mark.usefixtures("without_compiler")
-def test_without_a_compiler_fused_is_one_clear_line():
-    with pytest.raises(sim.InputError, match=r"^training.engine = fused: g\+\+ is not installed$"):
+def test_without_a_compiler_fused_is_one_clear_line(tmp_path):
+    message = r"^training.engine = fused: g\+\+ is not installed$"
+    with pytest.raises(sim.InputError, match=message):
         sim.simulate(fast("fused"))
+    # and no fault of the runs: a sweep stops at once instead of failing one by one
+    store = started(tmp_path / "sweep")
+    with pytest.raises(sim.InputError, match=message):
+        run_shard(a_shard()._replace(settings=fast("fused")), store)
+    assert not store.parts()
 
 
 def test_nothing_is_loaded_from_a_folder_that_others_may_write(without_compiler):

@@ -50,7 +50,9 @@ def plan(loader, jobs):
     def is_group(key):
         return bool(loader.get_group_options(key, None, "config", []))
 
-    return make_plan(jobs, compose, read_settings, is_group, OverridesParser.create(config_loader=loader)), compose
+    groups = make_plan(jobs, compose, read_settings, is_group, OverridesParser.create(config_loader=loader))
+    planning.verify(groups, jobs, compose, read_settings)
+    return groups, compose
 
 
 CHOICES = [

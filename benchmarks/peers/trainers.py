@@ -8,7 +8,8 @@ and width 32 whose completions are one of 16 tokens; Stable-Baselines3 a network
 environments of one step. Ours is the log-linear policy with 24 features. So the size of the problem is the same and
 the policy is not: a peer's time is mostly its machinery, which serves models where that does not matter. Adam and a KL
 penalty (TRL), Adam and an entropy bonus (Stable-Baselines3), both with one update a sample. Each peer may use all cores
-for its tensors or one, whichever is faster in this call. Expect thousands of our runs to one of theirs.
+for its tensors or one, whichever is faster in this call. Expect thousands of our runs to one of TRL's and
+hundreds to one of Stable-Baselines3's.
 """
 
 import argparse
@@ -28,11 +29,10 @@ from sim import rng
 WARM_UP = 5  # steps before the clock starts, for what is loaded on first use
 
 
-def trl_run(steps: int) -> Callable[[], object]:
+def trl_run(steps: int, folder: Path) -> Callable[[], object]:
     """Return a function that trains GRPO in TRL once; making the trainer is not part of it."""
     reward = rng.stream(1, "benchmark").random((PROMPTS, RESPONSES))
     names = trl_toy.prompt_names(PROMPTS, RESPONSES)
-    folder = Path(tempfile.mkdtemp(prefix="thumbscale-trl-"))
     model = trl_toy.small_model(folder, RESPONSES, prompt_length=len(names[0].split()))
     trainer = trl_toy.make_trainer(
         model, names, [trl_toy.by_token(reward)], group=SAMPLES, beta=0.1, scale_rewards="none", learning_rate=1e-3,
@@ -41,7 +41,7 @@ def trl_run(steps: int) -> Callable[[], object]:
     return lambda: trainer.train()
 
 
-def sb3_run(steps: int) -> Callable[[], object]:
+def sb3_run(steps: int, _: Path) -> Callable[[], object]:
     """Return a function that trains PPO in Stable-Baselines3 once; making it is not part of it."""
     reward = rng.stream(1, "benchmark").random((PROMPTS, RESPONSES))
     ppo = sb3_toy.make_ppo(reward, SAMPLES, hidden=(32,), seed=0, ent_coef=0.1, n_epochs=1, learning_rate=1e-3)
@@ -75,8 +75,9 @@ def main() -> None:
         for name, _package, here, make in peers:
             for threads in {1, cores} if here else ():
                 torch.set_num_threads(threads)
-                make(WARM_UP)()
-                times.setdefault(name, []).append(seconds(make(STEPS)))
+                with tempfile.TemporaryDirectory() as folder:
+                    make(WARM_UP, Path(folder))()
+                    times.setdefault(name, []).append(seconds(make(STEPS, Path(folder))))
         torch.set_num_threads(1)
         for name, work in ours.items():
             runs = 1 if "alone" in name else arguments.runs

@@ -9,16 +9,19 @@ steps) and a fixed number of steps between records, it shrinks linearly with the
 the natural gradient the line of signal i over one step is learning_rate * w_i * Cov_policy(r_i, metric).
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from sim.training.policies import Policy
-from sim.training.train import mean_gradient
 from sim.training.trajectory import Trajectory
 from sim.world.arrays import Array
 
+if TYPE_CHECKING:
+    from sim.training.policies import Policy  # loads torch: a sweep without ledgers may not need it
 
-def attribute_drift(policy: Policy, trajectory: Trajectory, values: Array, observed: Array) -> Array:
+
+def attribute_drift(policy: "Policy", trajectory: Trajectory, values: Array, observed: Array) -> Array:
     """Return the ledger [T - 1, C + 1, R]: signals, KL penalty, remainder; it sums over causes to the observed change.
 
     Args:
@@ -27,6 +30,8 @@ def attribute_drift(policy: Policy, trajectory: Trajectory, values: Array, obser
         values: [P, K] of the metric (`Metric.values`).
         observed: [T, R] the metric at the recorded steps.
     """
+    from sim.training.train import mean_gradient
+
     if trajectory.moved is None:
         raise ValueError("the ledger needs a trajectory that was trained with ledger=True")
     lines = []

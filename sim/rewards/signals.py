@@ -1,7 +1,8 @@
 """Reward signals: World -> {name: [P, K]}.
 
 These are the *oracle* signals: what a grader with these eyes would give on average, with no estimation error. Each
-lies in [0, 1]. None reads `true_quality`. A new signal is one function and one line in `SIGNALS`.
+lies in [0, 1]. None reads `true_quality`. A new signal is one function and one line in `SIGNALS`. Those that people
+give (`LEARNED`) are by default learned from feedback instead: see `sim/rewards/learned.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,8 +47,13 @@ def preference(world: World, signals: Signals, users: Users, memory: Memory) -> 
 
     Raters weigh helpfulness and accuracy alike (2 log-odds per unit, assumption) and slightly like agreement.
     """
+    return expit(rater_logit(world, signals))
+
+
+def rater_logit(world: World, signals: Signals) -> Array:
+    """Return a rater's log-odds [P, K] for the answer against an average one."""
     look = world.attributes
-    return expit(
+    return (
         2 * (look["helpfulness"] - 0.5) + 2 * (look["accuracy"] - 0.5) + signals.rater_agreement * look["stance_taking"]
     )
 
@@ -57,6 +63,16 @@ def thumbs_up(world: World, signals: Signals, users: Users, memory: Memory) -> A
     return expit(vote_logit(world, users, memory))
 
 
+def satisfaction(world: World, signals: Signals, users: Users, memory: Memory) -> Array:
+    """Return the probability that the user is glad of the answer when asked later, with hindsight."""
+    return expit(vote_logit(world, users, memory, users.hindsight))
+
+
+def candor(world: World, signals: Signals, users: Users, memory: Memory) -> Array:
+    """Return 1 - endorses: an explicit penalty on agreeing, right or wrong."""
+    return np.where(world.attributes["stance_taking"] > 0, 0.0, 1.0)
+
+
 SIGNALS: dict[str, Callable[[World, Signals, Users, Memory], Array]] = {
     "correctness": correctness,
     "helpfulness": helpfulness,
@@ -64,7 +80,10 @@ SIGNALS: dict[str, Callable[[World, Signals, Users, Memory], Array]] = {
     "safety": safety,
     "preference": preference,
     "thumbs_up": thumbs_up,
+    "satisfaction": satisfaction,
+    "candor": candor,
 }
+LEARNED = ("thumbs_up", "satisfaction", "preference")  # what people give, and a reward model may be fitted to
 
 
 def score(world: World, signals: Signals, users: Users, memory: Memory) -> dict[str, Array]:

@@ -25,11 +25,11 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from tqdm import tqdm
 
 from sim.config import InputError, Settings
-from sim.sweep.plan import Group, flatten, make_plan
+from sim.sweep.plan import Group, flatten, make_plan, verify
 from sim.sweep.results import COMPLETED, NOT_IDENTITY, RESULTS_VERSION, Store, open_sweep, versions
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, run_shards, save_shard
 from sim.training.threads import use_one_thread
@@ -91,17 +91,17 @@ class BatchedLauncher(Launcher):
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         loader = self.context.config_loader
-        groups = make_plan(
-            job_overrides,
-            lambda overrides: loader.load_sweep_config(self.config, overrides),
-            self.convert,
-            lambda key: bool(loader.get_group_options(key, None, self.config.hydra.job.config_name, [])),
-            OverridesParser.create(config_loader=loader),
-        )
+
+        def compose(overrides: list[str]) -> DictConfig:
+            return loader.load_sweep_config(self.config, overrides)
+
+        parser = OverridesParser.create(config_loader=loader)
+        groups = make_plan(job_overrides, compose, self.convert, self._is_group, parser)
         folder = Path(str(self.config.hydra.sweep.dir))
         store = Store(folder)
         ids = [group_ids(group) for group in groups]
         if self.dry_run:
+            verify(groups, job_overrides, compose, self.convert)
             self._print_plan(groups, ids, store)
             return _Returns(job_overrides, [(JobStatus.COMPLETED, None)] * len(job_overrides))
         self._open(store, groups, initial_job_idx + len(job_overrides))
@@ -111,16 +111,30 @@ class BatchedLauncher(Launcher):
         if len(job_overrides) > total:
             print(f"{len(job_overrides) - total} of {len(job_overrides)} runs are complete already", file=sys.stderr)
         size = self.shard or (max(1, -(-total // self.shards)) if self.shards else SHARD_RUNS)
-        shards = (
-            shard
-            for group, own, mask in zip(groups, ids, wanted, strict=True)
-            for shard in cut(group, own, mask, initial_job_idx, size)
-        )
+
+        def cut_groups() -> Iterator[Shard]:
+            checked = False
+            for group, own, mask in zip(groups, ids, wanted, strict=True):
+                for shard in cut(group, own, mask, initial_job_idx, size):
+                    yield shard
+                    if not checked:  # asked for the next shard: the first is being computed by now
+                        checked = True
+                        verify(groups, job_overrides, compose, self.convert)
+
+        shards = cut_groups()
         if self.inner is None:
             self._run_here(shards, store, total)
         else:
             self._run_inner(list(shards), store)
         return self._collect(job_overrides, initial_job_idx, groups, ids, store)
+
+    def _is_group(self, key: str) -> bool:
+        """Say whether a key is a config group; Hydra takes its time to answer, so a key that holds a number is not."""
+        held = OmegaConf.select(self.config, key, throw_on_missing=False)
+        if isinstance(held, int | float):
+            return False
+        loader = self.context.config_loader
+        return bool(loader.get_group_options(key, None, self.config.hydra.job.config_name, []))
 
     def _open(self, store: Store, groups: Sequence[Group], total: int) -> None:
         """Start the sweep's folder, or check that it is the same sweep that is gone on with."""

@@ -50,12 +50,9 @@ def run_ids(shared: Mapping[str, Any], columns: Mapping[str, npt.NDArray[Any]]) 
     pieces, holes = [f"version={RESULTS_VERSION}"], []
     for key in sorted(flat):
         pieces.append(f"{key}=%s" if key in columns else f"{key}={json.dumps(flat[key])}".replace("%", "%%"))
-        holes += [columns[key].tolist()] if key in columns else []
+        holes += [json.dumps(columns[key].tolist())[1:-1].split(", ")] if key in columns else []
     template = "\n".join(pieces)
-    return [
-        hashlib.blake2b((template % row).encode(), digest_size=12).hexdigest()
-        for row in zip(*[map(json.dumps, hole) for hole in holes], strict=True)
-    ]
+    return [hashlib.blake2b((template % row).encode(), digest_size=12).hexdigest() for row in zip(*holes, strict=True)]
 
 
 class Store:
@@ -91,7 +88,7 @@ class Store:
 
     def write_part(
         self,
-        rows: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+        rows: Mapping[str, Sequence[str] | npt.NDArray[Any]],
         metrics: Mapping[str, Array],
         meta: Mapping[str, Any],
     ) -> Path:
@@ -102,9 +99,9 @@ class Store:
             metrics: name -> [N, T].
             meta: steps, settings, labels, headline, added, engine.
         """
-        arrays = {name: pa.array(values) for name, values in rows.items()}
+        arrays = {name: _column(values) for name, values in rows.items()}
         for name, values in metrics.items():
-            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            flat = _column(values.reshape(-1))
             arrays[f"metric:{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         table = pa.table(arrays).replace_schema_metadata({"thumbscale": json.dumps(meta)})
         path = self.inner / f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
@@ -131,7 +128,8 @@ class Store:
             values: list[Any] = [None] * len(table)
             if headline in table.column_names:
                 column = table[headline].combine_chunks()
-                values = column.values.to_numpy(zero_copy_only=False).reshape(len(table), -1)[:, -1].tolist()
+                # not to_numpy, which would load pandas
+                values = np.from_dlpack(column.values).reshape(len(table), -1)[:, -1].tolist()
             for run, state, error, value in zip(ids, status, errors, values, strict=True):
                 found[run] = (state, value if state == COMPLETED else error)
         return found
@@ -228,6 +226,16 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: corrupt or truncated ({reason}); delete it and resume the sweep") from None
+
+
+def _column(values: Sequence[str] | npt.NDArray[Any]) -> pa.Array:
+    """Return numbers or texts [N] as a column; `pa.array` would load pandas, to ask whether they are its own."""
+    if isinstance(values, np.ndarray):
+        kind = pa.from_numpy_dtype(values.dtype)
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
 
 
 def _meta(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16, REGISTERS = 32;
@@ -19,7 +20,12 @@ typedef int Bits __attribute__((vector_size(4 * LANES)));
 constexpr int ROWS = RESPONSES < REGISTERS / 2 ? RESPONSES : REGISTERS / 2;
 constexpr int MOST = REGISTERS * 3 / 4, BLOCKS = (SIZE + MOST - 1) / MOST, BLOCK = (SIZE + BLOCKS - 1) / BLOCKS;
 // Prompts that are summed before they join the total, so that rounding does not grow with their number.
-constexpr long TOGETHER = 256;
+constexpr long TOGETHER = 256, FEW = 16;
+// Metrics that are summed at once.
+constexpr int GROUP = 8;
+struct Sum {
+    Lanes value = {};
+};
 
 static inline Lanes spread(float x) { return Lanes{} + x; }
 
@@ -94,18 +100,19 @@ static inline Lanes logits(const float *features, const float *log_ref, const La
     return most;
 }
 
+// sums [N] += sum_k direction[k] columns[k, :N], where a row of columns has `stride` numbers.
 template <int N>
-static inline void pullback(const float *features, const Lanes *direction, Lanes *gradient) {
+static inline void pullback(const float *columns, long stride, const Lanes *direction, Lanes *sums) {
     Lanes sum[N];
 #pragma GCC unroll 64
-    for (int d = 0; d < N; d++) sum[d] = gradient[d];
+    for (int d = 0; d < N; d++) sum[d] = sums[d];
     for (int k = 0; k < RESPONSES; k++) {
         const Lanes here = direction[k];
 #pragma GCC unroll 64
-        for (int d = 0; d < N; d++) sum[d] += here * features[k * SIZE + d];
+        for (int d = 0; d < N; d++) sum[d] += here * columns[k * stride + d];
     }
 #pragma GCC unroll 64
-    for (int d = 0; d < N; d++) gradient[d] = sum[d];
+    for (int d = 0; d < N; d++) sums[d] = sum[d];
 }
 
 struct Prompts {
@@ -132,9 +139,9 @@ static inline void gradient_of(const Prompts &on, const float *paid, Lanes kl_co
         mean *= inverse;
         for (int k = 0; k < RESPONSES; k++) line[k] = (line[k] - mean) * (weight[k] * scale);
         for (int block = 0; block + 1 < BLOCKS; block++)
-            pullback<BLOCK>(features + block * BLOCK, line, part + block * BLOCK);
+            pullback<BLOCK>(features + block * BLOCK, SIZE, line, part + block * BLOCK);
         constexpr int LAST = (BLOCKS - 1) * BLOCK;
-        pullback<SIZE - LAST>(features + LAST, line, part + LAST);
+        pullback<SIZE - LAST>(features + LAST, SIZE, line, part + LAST);
         if (prompt % TOGETHER == TOGETHER - 1 || prompt == on.count - 1)
             for (int d = 0; d < SIZE; d++) total[d] += part[d], part[d] = Lanes{};
     }
@@ -189,28 +196,34 @@ extern "C" void train(const float *features, const float *log_ref, const float *
     }
 }
 
-// Means of metrics over the policies theta [tiles, SIZE, LANES]: sum_pk pi values [count, prompts, RESPONSES] goes to
-// means [tiles, count, LANES], and KL(policy || reference) and the entropy, weighted by prompt_prob, to
-// nonlinear [tiles, 2, LANES] unless that is null.
+// Adds sums [count] of one tile to out [count, LANES] in double precision, and empties them.
+static inline void flush(Sum *sums, long count, double *out) {
+    for (long i = 0; i < count; i++, out += LANES) {
+        for (int lane = 0; lane < LANES; lane++) out[lane] += sums[i].value[lane];
+        sums[i].value = Lanes{};
+    }
+}
+
+extern "C" int group() { return GROUP; }
+
+// Means over the policies theta [tiles, SIZE, LANES]. values [prompts, RESPONSES, count], `count` a multiple of GROUP:
+// sum_pk pi values goes to means [tiles, count, LANES]. KL(policy || reference) and the entropy, weighted by
+// prompt_prob, go to nonlinear [tiles, 2, LANES] unless that is null.
 extern "C" void measure(const float *features, const float *log_ref, const float *prompt_prob, const float *values,
                         const float *theta, double *means, double *nonlinear, long prompts, long count, long tiles) {
+    std::vector<Sum> sums(count + 2);
     for (long tile = 0; tile < tiles; tile++) {
         Lanes at[SIZE];
         std::memcpy(at, theta + tile * SIZE * LANES, sizeof at);
         for (long prompt = 0; prompt < prompts; prompt++) {
-            const float *ref = log_ref + prompt * RESPONSES;
+            const float *ref = log_ref + prompt * RESPONSES, *value = values + prompt * RESPONSES * count;
             Lanes line[RESPONSES], weight[RESPONSES], sum = {};
             const Lanes most = logits(features + prompt * RESPONSES * SIZE, ref, at, line);
             for (int k = 0; k < RESPONSES; k++) sum += weight[k] = exp_(line[k] - most);
             const Lanes inverse = 1.f / sum;
             for (int k = 0; k < RESPONSES; k++) weight[k] *= inverse;
-            for (long metric = 0; metric < count; metric++) {
-                const float *value = values + (metric * prompts + prompt) * RESPONSES;
-                Lanes mean = {};
-                for (int k = 0; k < RESPONSES; k++) mean += weight[k] * value[k];
-                double *out = means + (tile * count + metric) * LANES;
-                for (int lane = 0; lane < LANES; lane++) out[lane] += mean[lane];
-            }
+            for (long metric = 0; metric < count; metric += GROUP)
+                pullback<GROUP>(value + metric, count, weight, &sums[metric].value);
             if (nonlinear) {
                 const Lanes total = log_(sum);
                 Lanes kl = {}, surprise = {};
@@ -219,11 +232,12 @@ extern "C" void measure(const float *features, const float *log_ref, const float
                     kl += weight[k] * (log_prob - ref[k]);
                     surprise -= weight[k] * log_prob;
                 }
-                double *out = nonlinear + tile * 2 * LANES;
-                for (int lane = 0; lane < LANES; lane++) {
-                    out[lane] += kl[lane] * prompt_prob[prompt];
-                    out[LANES + lane] += surprise[lane] * prompt_prob[prompt];
-                }
+                sums[count].value += kl * prompt_prob[prompt];
+                sums[count + 1].value += surprise * prompt_prob[prompt];
+            }
+            if (prompt % FEW == FEW - 1 || prompt == prompts - 1) {
+                flush(sums.data(), count, means + tile * count * LANES);
+                if (nonlinear) flush(&sums[count], 2, nonlinear + tile * 2 * LANES);
             }
         }
     }

@@ -35,7 +35,7 @@ class Kernel:
             limits = f"{LARGEST['responses']} responses and {LARGEST['size']} features"
             raise compiled.Unavailable(f"{responses} responses and {size} features: it takes at most {limits}")
         library = compiled.load(SOURCE, RESPONSES=responses, SIZE=size)
-        self.lanes = int(library.lanes())
+        self.lanes, self.group = int(library.lanes()), int(library.group())
         pointer, long, double = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
         self.mix = _typed(library.mix, [pointer] * 5 + [long] * 3)
         self.train = _typed(library.train, [pointer] * 8 + [long] * 6 + [ctypes.c_int] + [double] * 3)
@@ -114,10 +114,12 @@ def train(
 def policy_means(policy: FusedPolicy, theta: Array, values: Array) -> Array:
     """Return the means [T, M, R] of metrics; arguments are those of `sim.training.train.policy_means`."""
     points = _points(theta, policy.kernel.lanes)
-    means = np.zeros((len(points), len(values), policy.kernel.lanes))
-    sizes = (policy.shape[0], len(values), len(points))
-    policy.kernel.measure(*policy.arrays, _floats(values), points, means, None, *sizes)
-    return _by_step(means, theta)
+    count = -(-len(values) // policy.kernel.group) * policy.kernel.group
+    means = np.zeros((len(points), count, policy.kernel.lanes))
+    columns = np.zeros((*policy.shape, count), dtype=np.float32)  # the metrics of an answer side by side
+    columns[..., : len(values)] = np.moveaxis(values, 0, -1)
+    policy.kernel.measure(*policy.arrays, columns, points, means, None, policy.shape[0], count, len(points))
+    return _by_step(means, theta)[:, : len(values)]
 
 
 def kl_and_entropy(policy: FusedPolicy, theta: Array, prompt_prob: Array) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ HELP_WITH_ACCURACY = 0.3  # accurate answers help more
 WARMTH_WITH_AGREEMENT, FLATTERY_WITH_AGREEMENT, FLATTERY_BASE = 0.3, 0.3, -1.0
 HARM_BASE = 0.1  # largest harm that does not come from endorsing, in units of harm
 SPLITS = ("finetune", "train", "probe", "benchmark", "traffic")
+AGREEMENT_FEATURES = slice(0, 5)  # the policy's features that say whether an answer sides with the user
 
 
 def make_chat(chat: Chat, users: Users, memory: Memory, seed: int) -> dict[str, World]:
@@ -124,13 +125,15 @@ def _policy_features(
     """Return [P, K, D]: the traits that the policy can turn up or down, shared over prompts.
 
     It sees its own style and traits; it knows accuracy with noise; it can endorse or challenge only a stance that is
-    visible, more or less by stakes; it knows what fits this user only from memory.
+    visible, more or less by stakes, and otherwise for users whom its memory calls vulnerable; it knows what fits this
+    user only from memory.
     """
-    stakes = prompts["stakes"][:, None]
+    stakes, vulnerable = prompts["stakes"][:, None], prompts["seen_vulnerable"][:, None]
     visible = prompts["visible"][:, None]
     endorse, challenge = visible * (stance_taking > 0), visible * (stance_taking < 0)
     personal = prompts["recalled"][:, None] * fit_logit
-    columns = [endorse, challenge, endorse * stakes, *traits, personal]
+    agreement = [endorse, challenge, endorse * stakes, endorse * vulnerable, challenge * vulnerable]
+    columns = [*agreement, *traits, personal]
     return np.concatenate([np.stack(columns, axis=-1), style], axis=-1, dtype=float)
 
 

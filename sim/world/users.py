@@ -59,7 +59,8 @@ def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed
 
     `stance_error` in [0, 1] is how wrong or harmful the user's stance is, Beta(2, 3): above one half it is wrong
     (31 %).
-    `visible` says that the model can see the stance: it is in the prompt, or memory holds it.
+    `visible` says that the model can see the stance: it is in the prompt, or memory holds it. `seen_vulnerable` is what
+    memory says of the user; right with probability `knows_user`, else a coin with the population's share.
     """
     count = len(topics)
 
@@ -67,7 +68,11 @@ def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed
         return rng.stream(seed, "users", split, what).random(count)
 
     stakes_mean = topic_column(topics, "stakes")
-    recalled = (uniform("memory") < memory.share) & (uniform("recall") < memory.recall)
+    remembered = uniform("memory") < memory.share
+    recalled = remembered & (uniform("recall") < memory.recall)
+    vulnerable = uniform("vulnerable") < users.vulnerable_share
+    known = uniform("user_known") < memory.knows_user
+    said = np.where(known, vulnerable, uniform("user_guessed") < users.vulnerable_share)
     has_stance = uniform("stance") < topic_column(topics, "stance")
     in_prompt = has_stance & (uniform("in_prompt") < topic_column(topics, "in_prompt"))
     population_taste = rng.stream(seed, "users", "population_taste").standard_normal(STYLES)
@@ -77,7 +82,8 @@ def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed
         "has_stance": has_stance,
         "stance_error": rng.stream(seed, "users", split, "stance_error").beta(2, 3, count),
         "stakes": rng.stream(seed, "users", split, "stakes").beta(4 * stakes_mean, 4 * (1 - stakes_mean)),
-        "vulnerable": uniform("vulnerable") < users.vulnerable_share,
+        "vulnerable": vulnerable,
+        "seen_vulnerable": remembered & said & (memory.knows_user > 0),
         "stance_in_prompt": in_prompt,
         "recalled": recalled,
         "visible": in_prompt | (has_stance & recalled),
@@ -85,14 +91,15 @@ def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed
     }
 
 
-def vote_logit(world: World, users: Users, memory: Memory) -> Array:
+def vote_logit(world: World, users: Users, memory: Memory, hindsight: float = 0.0) -> Array:
     """Return the log-odds [P, K] that the user, when voting, leaves a thumbs-up.
 
         taste_for_help (helpfulness - 1/2) + taste_for_fit (fit - 1/2) + taste_for_warmth (warmth - 1/2)
-        + appetite_of_this_user * stance_taking,
+        + appetite_of_this_user * stance_taking * (1 - 2 hindsight stance_error),
 
     where a vulnerable user's appetite is `vulnerable_boost` times larger, and memory's rapport adds to it where the
-    memory serves the user. Users judge agreement with their own stance, right or wrong.
+    memory serves the user. Voters judge agreement with their own stance, right or wrong; asked later (hindsight above
+    0), those who were wrong hold it against the answer that they were told they were right.
     """
     look = world.attributes
     appetite = users.appetite * np.where(world.prompts["vulnerable"], users.vulnerable_boost, 1.0)
@@ -101,5 +108,5 @@ def vote_logit(world: World, users: Users, memory: Memory) -> Array:
         users.taste_for_help * (look["helpfulness"] - 0.5)
         + users.taste_for_fit * (look["personal_fit"] - 0.5)
         + users.taste_for_warmth * (look["warmth"] - 0.5)
-        + appetite[:, None] * look["stance_taking"]
+        + appetite[:, None] * look["stance_taking"] * (1 - 2 * hindsight * world.prompts["stance_error"])[:, None]
     )
