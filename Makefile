@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make test    the test suite
+# and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo incident test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +15,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.drift
+
+incident: $(VENV)/installed
+	$(BIN)/python -m experiments.incident
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2

@@ -177,7 +177,8 @@ def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
     )
     if training.estimator in SAMPLED and training.prompts_per_step:
         prompts = min(prompts, training.prompts_per_step)
-    cells = prompts * responses * (settings.policy.hidden if settings.policy.kind == "mlp" else 1)
+    # An MLP goes unit by unit; only a wide one needs narrower chunks.
+    cells = prompts * responses * (max(1, settings.policy.hidden // 16) if settings.policy.kind == "mlp" else 1)
     if settings.training.engine != "torch" and not outside_fused(settings):
         # The kernel works on tiles of runs, whatever the width: fill them, and leave a few chunks to each worker.
         share = min(FUSED_CELLS // cells, -(-runs // (4 * workers)))

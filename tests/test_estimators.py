@@ -319,10 +319,10 @@ def test_the_gradient_is_that_of_autograd(policy):
     true.weigh(weights)
     at = theta.clone().requires_grad_()
     if policy == "mlp":
-        traits = len(actor._start)
-        inner = at[: traits * 3].view(traits, 3, 2) + actor._start
-        active = torch.tanh(torch.einsum("nd,dhr->nhr", actor._features, inner))
-        shift = torch.einsum("nhr,hr->nr", active, at[traits * 3 :])
+        units, traits, _ = actor._start.shape
+        inner = at[: units * traits].view(units, traits, 2) + actor._start
+        active = torch.tanh(torch.einsum("nd,hdr->hnr", actor._features, inner))
+        shift = torch.einsum("hnr,hr->nr", active, at[units * traits :])
     else:
         shift = actor._features @ at if policy == "loglinear" else at
     log_pi = torch.log_softmax((actor.log_ref + shift).view(*actor.shape, 2), dim=1)

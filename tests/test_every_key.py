@@ -47,6 +47,7 @@ OTHER = {
     "mixture.from_step": 2,
     "mixture.ramp_steps": 3,
     "policy.kind": "tabular",
+    "feedback.answers": 10_000,  # one more may leave no vote
 }
 # They say how the work is done, not what comes out: equal to rounding, which other tests hold.
 HOW_NOT_WHAT = {"training.chunk", "training.engine"}

@@ -354,7 +354,7 @@ def test_signals_are_probabilities():
         ("feedback.answers", 1.5, "feedback.answers = 1.5: must be a whole number"),
         ("feedback.counted", "side", "must be one of both, up, down"),
         ("feedback.combine", "worst", "feedback.combine = worst: one member has nothing to combine"),
-        ("feedback.variance_penalty", 1.0, "needs feedback.combine = mean_minus_variance"),
+        ("feedback.variance_penalty", 1.0, "has no effect unless feedback.combine is mean_minus_variance"),
     ],
 )
 def test_bad_knobs_are_named(key, value, message):

@@ -162,24 +162,29 @@ class MLP:
         self.log_ref = torch.as_tensor(np.array(world.log_ref), dtype=dtype).reshape(-1, 1)
         self.prompt_weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
         self._features = torch.as_tensor(np.array(world.features), dtype=dtype).reshape(-1, traits)
-        start = rng.stream(seed, "policy", "mlp").standard_normal((traits, hidden)) / np.sqrt(traits)
+        start = rng.stream(seed, "policy", "mlp").standard_normal((hidden, traits)) / np.sqrt(traits)
         self._start = torch.as_tensor(start, dtype=dtype)[:, :, None]
 
     def logits_(self, theta: Tensor, out: Tensor) -> None:
         """Write log_ref + v . tanh(W x) into `out` [P K, R], and keep the hidden layer for `pullback`."""
-        runs, traits = theta.shape[1], len(self._start)
-        inner = (theta[: traits * self.hidden].view(traits, self.hidden, runs) + self._start).view(traits, -1)
-        self._outer = theta[traits * self.hidden :]
-        self._active = torch.mm(self._features, inner).tanh_().view(-1, self.hidden, runs)
-        torch.add(self.log_ref, torch.einsum("nhr,hr->nr", self._active, self._outer), out=out)
+        hidden, traits, _ = self._start.shape
+        inner = theta[: hidden * traits].view(hidden, traits, -1) + self._start
+        self._outer = theta[hidden * traits :]
+        self._active = torch.matmul(self._features, inner).tanh_()  # [H, P K, R]
+        out.copy_(self.log_ref.expand_as(out))
+        for unit, strength in zip(self._active, self._outer, strict=True):
+            out.addcmul_(unit, strength)
 
     def pullback(self, direction: Tensor) -> Tensor:
         """Return the chain rule through both layers."""
         pull = self.prompt_weight.repeat_interleave(self.shape[1])[:, None] * direction
-        outer = torch.einsum("nhr,nr->hr", self._active, pull)
-        inside = (1 - self._active.square()).mul_(self._outer).mul_(pull[:, None])
-        inner = torch.mm(self._features.T, inside.flatten(1)).view(-1, direction.shape[1])
-        return torch.cat([inner, outer])
+        inner, outer = torch.empty_like(self._start.expand(-1, -1, direction.shape[1])), torch.empty_like(self._outer)
+        for row, unit in enumerate(self._active):
+            back = unit * pull
+            outer[row] = back.sum(dim=0)
+            # (1 - unit^2) pull v, with what is at hand
+            inner[row] = self._features.T @ torch.addcmul(pull, back, unit, value=-1).mul_(self._outer[row])
+        return torch.cat([inner.flatten(0, 1), outer])
 
     def select(self, rows: Tensor) -> Self:
         """Return the policy on some prompts; see `Policy`."""

@@ -107,11 +107,12 @@ def best_of_n(log_ref: Array, reward: Array, n: int) -> Array:
     ref = np.exp(log_ref)
     not_above = reward[:, None, :] <= reward[:, :, None]  # [P, k, j]: r_j <= r_k
     tied = reward[:, None, :] == reward[:, :, None]
-    at_most = np.einsum("pkj,pj->pk", not_above, ref)
+    at_most = np.minimum(np.einsum("pkj,pj->pk", not_above, ref), 1.0)
     level = np.einsum("pkj,pj->pk", tied, ref)
-    below = np.maximum(at_most - level, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.log(ref) - np.log(level) + np.log(np.minimum(at_most, 1.0) ** n - below**n)
+        # F(v)^n - F(v-)^n = F(v)^n (1 - (1 - level / F(v))^n), without a difference of nearly equal numbers.
+        share = -np.expm1(n * np.log1p(-np.minimum(level / at_most, 1.0)))
+        found = log_ref - np.log(level) + n * np.log(at_most) + np.log(share)
     return np.where(ref > 0, found, -np.inf)
 
 
