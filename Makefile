@@ -2,11 +2,12 @@
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
+# and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo play test lint types bench clean
+.PHONY: demo incident play test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +16,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.drift
+
+incident: $(VENV)/installed
+	$(BIN)/python -m experiments.incident
 
 play: $(VENV)/installed
 	$(BIN)/python -m marimo run experiments/play.py

@@ -3,6 +3,7 @@
 Read the rooms in this order; each imports only from those above it:
 
 * `sim.config`    settings, with units, ranges and sources
+* `sim.checks`    everything that can be wrong with them
 * `sim.rng`       named random streams
 * `sim.world`     who asks what, and what could be answered
 * `sim.rewards`   what is rewarded, and how it is mixed
@@ -12,8 +13,10 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.recipe`    settings, problem and columns become the arguments of a training
 * `sim.batch`     many runs of one group of settings
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.launch`    who would have noticed: checks, gates, rollout, and what users lived through
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures
+* `sim.auditing`  what a mixture would do, from a user's own scored samples (`sim.audit`)
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
 C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
@@ -48,6 +51,7 @@ _PUBLIC = {
     "simulate": "sim.pipeline",
     "open_sweep": "sim.sweep.results",
     "export": "sim.sweep.results",
+    "audit": "sim.auditing.run",
 }
 __all__ = sorted(_PUBLIC)
 

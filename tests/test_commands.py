@@ -37,7 +37,11 @@ def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     assert made == expected
 
 
-@pytest.mark.parametrize("path", sorted(Path(CONFIGS).glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+ELSEWHERE = ("rollout",)  # groups that experiments.drift does not have: tests/test_launch_commands.py
+VARIANTS = sorted(path for path in Path(CONFIGS).glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_variant_composes(path):
     with initialize_config_dir(CONFIGS, version_base="1.3"):
         needs = ["policy=tabular"] if path.stem in ("closed_form", "best_of_n") else []

@@ -9,19 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    "config",
-    "rng",
-    "world",
-    "rewards",
-    "training",
-    "analysis",
-    "problem",
-    "recipe",
-    "batch",
-    "pipeline",
-    "sweep",
-    "plots",
-]
+    "config", "checks", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline",
+    "variants", "launch", "sweep", "plots", "auditing",
+]  # fmt: skip
 MODULES = sorted(
     path
     for path in (ROOT / "sim").rglob("*.py")
@@ -63,7 +53,7 @@ def test_the_library_does_not_print_or_pickle(path):
 
 
 def test_import_sim_is_light():
-    heavy = ["torch", "hydra", "matplotlib", "pandas", "scipy", "xarray"]
+    heavy = ["torch", "hydra", "matplotlib", "pandas", "scipy", "xarray", "statsmodels"]
     code = f"import sys, sim; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
@@ -79,11 +69,16 @@ def test_every_public_name_loads():
 
 
 def test_every_setting_has_unit_and_source():
+    from experiments.audit import AuditCommand
     from experiments.drift import Drift
+    from experiments.incident import Incident
+    from experiments.mainline import MainlineRun
     from experiments.make_scores import MakeScores
+    from experiments.review import ReviewRun
     from sim.config import Scores, walk
 
-    for settings in (Drift(), MakeScores(), Drift(world=Scores())):
+    commands = (Drift(), MakeScores(), Drift(world=Scores()), AuditCommand(), Incident(), ReviewRun(), MainlineRun())
+    for settings in commands:
         for name, item, _ in walk(settings):
             assert item.metadata.get("unit"), name
             assert item.metadata.get("source"), name

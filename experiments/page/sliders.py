@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sim.config import Chat, InputError, Memory, Settings, Signals, Training, Users, check, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Memory, Settings, Signals, Training, Users, unknown_name
 
 MAX_WEIGHT = 0.6
 WORLDS = 4

@@ -16,10 +16,14 @@ PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .25rem .8rem; text-align: left }}
 tr:nth-child(even) {{ background: #f4f4f4 }} td + td {{ font-variant-numeric: tabular-nums }}
+caption {{ text-align: left; font-weight: bold }} .wide {{ overflow-x: auto; font-size: .85rem }}
+.warning {{ border-left: .3rem solid #D55E00; padding-left: .7rem }}
 img {{ max-width: 100% }} figure {{ margin: 2rem 0 }} figcaption {{ color: #555 }} code {{ background: #f0f0f0 }}
 </style></head><body>
 <h1>{title}</h1><p>{question}</p>
+{notes}
 <table><tr><th>headline</th><th>value</th></tr>{rows}</table>
+{tables}
 {figures}
 <p>Made by <code>{command}</code></p>
 </body></html>
@@ -33,8 +37,13 @@ def write_report(
     headlines: Mapping[str, str],
     figures: Sequence[tuple[Path, str]],
     command: str,
+    tables: Sequence[tuple[str, Sequence[Sequence[str]]]] = (),
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write the page; figures are (PNG, caption) and are embedded, all text is escaped."""
+    """Write the page; figures are (PNG, caption) and are embedded, all text is escaped.
+
+    Tables are (caption, rows), the first row being the header. Notes are warnings and stand first.
+    """
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in headlines.items())
     pictures = "".join(
         f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,'
@@ -42,9 +51,23 @@ def write_report(
         for png, caption in figures
     )
     page = PAGE.format(
-        title=escape(title), question=escape(question), rows=rows, figures=pictures, command=escape(command)
+        title=escape(title),
+        question=escape(question),
+        rows=rows,
+        figures=pictures,
+        command=escape(command),
+        notes="".join(f'<p class="warning">{escape(note)}</p>' for note in notes),
+        tables="".join(_table(caption, lines) for caption, lines in tables),
     )
     write_whole(path, page)
+
+
+def _table(caption: str, lines: Sequence[Sequence[str]]) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = row(lines[0], "th") + "".join(row(cells, "td") for cells in lines[1:])
+    return f'<div class="wide"><table><caption>{escape(caption)}</caption>{body}</table></div>'
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """One look for every figure, and one way to save it: PNG and SVG, with the command that made it."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
 @styled
 def save(figure: Figure, folder: Path, name: str, command: str) -> Path:
     """Write NAME.png and NAME.svg with the command in small print and in the metadata; return the PNG's path."""
-    figure.supxlabel(command, fontsize=6.5, color="#777777", x=0.01, ha="left")
+    wrapped = textwrap.fill(command, max(40, int(24 * figure.get_figwidth())))
+    figure.supxlabel(wrapped, fontsize=6.5, color="#777777", x=0.01, ha="left", parse_math=False)
     figure.savefig(folder / f"{name}.png", metadata={"Description": command, "Software": "thumbscale"})
     figure.savefig(folder / f"{name}.svg", metadata={"Description": command, "Date": None})
     plt.close(figure)

@@ -1,0 +1,1 @@
+"""Floor 5: who would have noticed, and what users lived through."""
