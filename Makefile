@@ -1,12 +1,13 @@
-# Two commands do everything on a fresh machine with Python 3.11 and make:
+# On a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
+#   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident test lint types bench clean
+.PHONY: demo play incident test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +19,9 @@ demo: $(VENV)/installed
 
 incident: $(VENV)/installed
 	$(BIN)/python -m experiments.incident
+
+play: $(VENV)/installed
+	$(BIN)/python -m marimo run experiments/play.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
