@@ -16,7 +16,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from sim.config import Chat, InputError, Mixture, Policy, Scores, Settings, Training, check, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Mixture, Policy, Scores, Settings, Training, unknown_name
 from sim.sweep import batched
 from sim.training.threads import use_one_thread
 

@@ -28,7 +28,7 @@ from sim.world.arrays import Array
 
 MOST = 8  # changes: 256 combinations
 FACTORS = {
-    "thumbs_up": "mixture.weights.thumbs_up=0.12",
+    "thumbs_up": "mixture.weights.thumbs_up=0.13",
     "memory": "memory.share=1",
     "fresher_data": "world.freshness=1",
 }

@@ -1,16 +1,14 @@
 """Every setting of a run, with its unit, range and source.
 
 Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Python users build them directly, and
-`problems` reports everything that is wrong with one in a single list. A source that is not a paper says
+`sim/checks.py` says everything that is wrong with one in a single list. A source that is not a paper says
 "assumption". Nothing here knows of arrays, torch or Hydra.
 """
 
 import difflib
-import functools
-import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 ASSUMPTION = "assumption"
 UNTRAINED = ("closed_form", "best_of_n")  # estimators that give the policy without training
@@ -354,78 +352,6 @@ def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any
             yield name, item, value
 
 
-def problems(settings: Settings) -> list[str]:
-    """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
-    if not isinstance(settings, Settings):
-        return [f"settings: expected Settings, got {type(settings).__name__}"]
-    found = _wrong_kinds(settings)
-    if found:
-        return found
-    for name, item, value in walk(settings):
-        entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
-        for label, entry in entries.items():
-            complaint = _complaint(entry, item.metadata)
-            if complaint:
-                found.append(f"{label} = {entry}: {complaint}")
-    return found + _idle(settings) + _cross_checks(settings)
-
-
-def _idle(settings: Settings) -> list[str]:
-    """Return one line for each setting that was changed where it has no effect."""
-    leaves = {name: (item, value) for name, item, value in walk(settings)}
-    found = []
-    for name, (item, value) in leaves.items():
-        needs = item.metadata.get("needs")
-        if needs and value != item.default and needs[0] in leaves and leaves[needs[0]][1] not in needs[1]:
-            found.append(f"{name} = {value}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}")
-    return found
-
-
-def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
-    """Return one line for each value that is not of its field's type; later checks may then rely on types."""
-    found = []
-    for item in fields(settings):
-        value, name = getattr(settings, item.name), f"{prefix}{item.name}"
-        wanted: Any = _hints(settings.__class__)[item.name]
-        if is_dataclass(wanted) or item.name == "world":
-            kinds = (Chat, Scores) if item.name == "world" else (wanted,)
-            if isinstance(value, kinds):
-                found += _wrong_kinds(value, f"{name}.")
-            else:
-                found.append(f"{name}: expected {' or '.join(k.__name__ for k in kinds)}, got {type(value).__name__}")
-        elif get_origin(wanted) is dict:
-            if isinstance(value, dict):
-                kind = get_args(wanted)[1]
-                found += [f"{name}.{key} = {entry}: {w}" for key, entry in value.items() if (w := _wrong(entry, kind))]
-            else:
-                found.append(f"{name} = {value}: must be a dictionary")
-        elif complaint := _wrong(value, wanted):
-            found.append(f"{name} = {value}: {complaint}")
-    return found
-
-
-@functools.cache
-def _hints(kind: Hashable) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-def _wrong(value: Any, kind: Any) -> str:
-    accepted = (int, float) if kind is float else kind
-    right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    return "" if right else f"must be {_KINDS[kind]}"
-
-
-def check(settings: Settings) -> Settings:
-    """Return the settings, or raise `InputError` with every problem, a line each."""
-    found = problems(settings)
-    if found:
-        raise InputError("\n".join(found))
-    return settings
-
-
 def with_value(settings: Any, key: str, value: Any) -> Any:
     """Return a copy of the settings with one dotted key changed."""
     head, _, rest = key.partition(".")
@@ -440,22 +366,6 @@ def unknown_name(kind: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} '{name}'; {hint}"
-
-
-def _complaint(value: Any, limits: Any) -> str:
-    if limits.get("choices") and value not in limits["choices"]:
-        return f"must be one of {', '.join(limits['choices'])}"
-    if isinstance(value, bool | str):
-        return ""
-    if not math.isfinite(value):
-        return "must be a finite number"
-    if limits.get("low") is not None and value < limits["low"]:
-        return f"must be >= {limits['low']}"
-    if limits.get("above") is not None and value <= limits["above"]:
-        return f"must be > {limits['above']}"
-    if limits.get("high") is not None and value > limits["high"]:
-        return f"must be <= {limits['high']}"
-    return ""
 
 
 def scheduled(mixture: Mixture) -> bool:
@@ -486,70 +396,3 @@ def outside_fused(settings: Settings) -> list[str]:
         "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
     }
     return [need for need, met in needs.items() if not met]
-
-
-def _cross_checks(settings: Settings) -> list[str]:
-    found = []
-    mixture, training = settings.mixture, settings.training
-    if not mixture.weights:
-        found.append("mixture.weights: name at least one signal")
-    elif mixture.added not in mixture.weights:
-        found.append(f"mixture.added: {unknown_name('signal', mixture.added, list(mixture.weights))}")
-    elif mixture.renormalize and mixture.weights[mixture.added] > 1:
-        found.append(f"mixture.weights.{mixture.added} = {mixture.weights[mixture.added]}: must be <= 1 to renormalize")
-    if training.estimator == "natural":
-        if training.optimizer == "adam":
-            found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
-        if settings.policy.kind == "mlp":
-            found.append("training.estimator = natural: not for policy.kind = mlp; use exact with optimizer = adam")
-    if training.estimator in ("rloo", "grpo") and training.samples < 2:
-        found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
-    if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":
-        found.append("mixture.aggregation = normalize_then_sum: normalises within groups, ppo has a critic; use grpo")
-    if training.engine == "fused" and outside_fused(settings):
-        found.append(f"training.engine = fused: needs {', '.join(outside_fused(settings))}")
-    if training.estimator in UNTRAINED:
-        if settings.policy.kind != "tabular":
-            found.append(f"training.estimator = {training.estimator}: needs policy.kind = tabular")
-        if training.ledger:
-            found.append(f"training.ledger = True: {training.estimator} has no steps to attribute")
-    return found + _mixture_checks(mixture, training) + _world_checks(settings)
-
-
-def _mixture_checks(mixture: Mixture, training: Training) -> list[str]:
-    """Check what changes a mixture over the steps."""
-    found = []
-    if mixture.until_step and mixture.until_step <= mixture.from_step:
-        found.append(f"mixture.until_step = {mixture.until_step}: must be > mixture.from_step = {mixture.from_step}")
-    if mixture.from_step >= training.steps:
-        found.append(f"mixture.from_step = {mixture.from_step}: must be < training.steps = {training.steps}")
-    for name in mixture.constraints:
-        if name not in mixture.weights:
-            found.append(f"mixture.constraints.{name}: {unknown_name('signal', name, list(mixture.weights))}")
-    for name in mixture.constraint_metrics:
-        if name not in mixture.constraints:
-            found.append(f"mixture.constraint_metrics.{name}: there is no such constraint")
-    if not mixture.constraints:
-        for item in ("constraint_kind", "multiplier_rate"):
-            if getattr(mixture, item) != getattr(Mixture(), item):
-                found.append(f"mixture.{item}: has no effect without mixture.constraints")
-    if training.estimator in UNTRAINED:
-        for item in ("aggregation", "scale_rewards", "from_step", "ramp_steps", "until_step", "constraints"):
-            if getattr(mixture, item) != getattr(Mixture(), item):
-                found.append(f"mixture.{item}: has no effect where nothing is trained ({training.estimator})")
-    return found
-
-
-def _world_checks(settings: Settings) -> list[str]:
-    found = []
-    world = settings.world
-    feedback = settings.feedback
-    if feedback.combine != Feedback().combine and feedback.members == 1:
-        found.append(f"feedback.combine = {feedback.combine}: one member has nothing to combine; set feedback.members")
-    if isinstance(world, Scores):
-        if not world.path:
-            found.append("world.path: needs the path of a score table")
-        for name, kind in (("users", Users), ("memory", Memory), ("signals", Signals), ("feedback", Feedback)):
-            if getattr(settings, name) != kind():
-                found.append(f"{name}: has no effect on a score table; leave it at its defaults")
-    return found

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
 from sim.batch import batched_values, engine_of, recorded_steps, run_table
-from sim.config import SAMPLED, InputError, Settings, check, unknown_name, with_value
+from sim.checks import check
+from sim.config import SAMPLED, InputError, Settings, unknown_name, with_value
 from sim.problem import Problem, prepare
 from sim.world.arrays import Array
 

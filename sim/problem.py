@@ -82,7 +82,7 @@ def _stamp(path: str) -> float:
 
 
 def name_problems(settings: Settings) -> list[str]:
-    """Return one line for each name in the settings that the world does not know; see `sim.config.problems`."""
+    """Return one line for each name in the settings that the world does not know; see `sim.checks.problems`."""
     world = settings.world
     found = []
     if isinstance(world, Chat):

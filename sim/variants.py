@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.batch import batched_values
-from sim.config import InputError, Settings, check, problems, unknown_name, walk, with_value
+from sim.checks import check, problems
+from sim.config import InputError, Settings, unknown_name, walk, with_value
 from sim.pipeline import simulate
 from sim.world.arrays import Array
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import expit
 
 import sim
-from sim.config import Chat, Feedback, Memory, Settings, Signals, Users, problems, with_value
+from sim.checks import problems
+from sim.config import Chat, Feedback, Memory, Settings, Signals, Users, with_value
 from sim.problem import name_problems, prepare
 from sim.rewards.feedback import compare_pairs, counted, flipped, leave_votes, vote_probabilities
 from sim.rewards.learned import learn_preference, learn_votes, score

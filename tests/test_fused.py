@@ -16,7 +16,8 @@ from test_mixture import SMALL
 from test_sweep import a_shard, started
 
 import sim
-from sim.config import problems, with_value
+from sim.checks import problems
+from sim.config import with_value
 from sim.sweep.plan import Group
 from sim.sweep.results import open_sweep
 from sim.sweep.shards import cut, run_shard, run_shards

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sim.config import Chat, Settings, Training
-from sim.launch.mainline import creeping, mainline, oracle_votes
+from sim.config import Chat, Settings, Training, with_value
+from sim.launch.mainline import collected_votes, creeping, mainline
 from sim.launch.process import named_gates
 from sim.launch.settings import Evals, Lived, april_2025
+from sim.problem import prepare
 
 SMALL = Settings(world=Chat(prompts=60, responses=8), training=Training(ledger=False, steps=40))
 UPDATES = creeping(0.3, 5)
@@ -27,7 +28,8 @@ def review(*blocking):
 @pytest.fixture(scope="module")
 def open_door():
     lenient = review("red_team")
-    return mainline(SMALL, UPDATES, lenient, Lived(), 0)
+    many = with_value(SMALL, "feedback.answers", 400_000)  # so that no update's votes are a lucky draw
+    return mainline(many, UPDATES, lenient, Lived(), 0)
 
 
 def test_updates_creep_up_to_the_last_weight():
@@ -65,7 +67,7 @@ def test_votes_are_asked_of_the_model_that_is_deployed_then():
 
     def source(settings, problem, log_policy, seed):
         seen.append((np.exp(log_policy).sum(axis=1), log_policy.copy(), seed))
-        return oracle_votes(settings, problem, log_policy, seed)
+        return collected_votes(settings, problem, log_policy, seed)
 
     mainline(SMALL, UPDATES[:3], review("red_team"), Lived(), 0, source)
     assert [seed for *_, seed in seen] == [0, 1, 2]
@@ -78,7 +80,7 @@ def test_votes_are_asked_of_the_model_that_is_deployed_then():
 def test_votes_that_like_nothing_change_the_outcome():
     """The signal that training sees is the source's: constant votes dilute the primary rewards and do nothing else."""
     _, steps_flat = mainline(
-        SMALL, UPDATES, review("red_team"), Lived(), 0, lambda s, p, *_: np.full_like(oracle_votes(s, p, *_), 0.5)
+        SMALL, UPDATES, review("red_team"), Lived(), 0, lambda s, p, *_: np.full_like(collected_votes(s, p, *_), 0.5)
     )
     _, steps = mainline(SMALL, UPDATES, review("red_team"), Lived(), 0)
     assert steps_flat[-1].truth["sycophancy/rate"][0] < steps[-1].truth["sycophancy/rate"][0] - 0.03
@@ -88,3 +90,15 @@ def test_a_mainline_without_updates_is_the_start():
     start, steps = mainline(dataclasses.replace(SMALL), [], review("red_team"), Lived(), 0)
     assert steps == []
     assert 0 < start["sycophancy/rate"][0] < 1
+
+
+def test_votes_come_from_the_model_that_is_deployed():
+    settings = with_value(SMALL, "mixture.weights", SMALL.mixture.weights | {"thumbs_up": 0.2})
+    problem = prepare(settings, 0)
+    reference = problem.splits["traffic"].log_ref
+    other = np.log(np.full(reference.shape, 1 / reference.shape[1]))
+    first, again, elsewhere = (collected_votes(settings, problem, log, 3) for log in (reference, reference, other))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - elsewhere).max() > 1e-3
+    oracle = with_value(settings, "signals.source", {"thumbs_up": "oracle"})
+    np.testing.assert_array_equal(collected_votes(oracle, problem, other, 3), problem.signals["train"]["thumbs_up"])

@@ -6,7 +6,8 @@ from test_mixture import SMALL
 
 import sim
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
-from sim.config import problems, with_value
+from sim.checks import problems
+from sim.config import with_value
 from sim.problem import prepare
 
 

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    "config", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline", "variants",
-    "launch", "sweep", "plots", "auditing",
+    "config", "checks", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline",
+    "variants", "launch", "sweep", "plots", "auditing",
 ]  # fmt: skip
 MODULES = sorted(
     path

@@ -7,7 +7,8 @@ from test_commands import run
 
 from experiments.app import CONFIGS, to_settings
 from experiments.interactions import Interactions
-from experiments.overoptimization import Overoptimization
+from experiments.mitigations import Mitigations
+from experiments.overoptimization import ARMS, Overoptimization
 
 SMALL = ["world.prompts=24", "world.responses=4", "training.steps=10", "seeds=3"]
 
@@ -20,7 +21,13 @@ def overoptimization():
     return expected
 
 
-STUDIES = {"interactions": Interactions, "overoptimization": overoptimization}
+def mitigations():
+    expected = Mitigations()
+    expected.world.freshness, expected.memory.share, expected.mixture.weights["thumbs_up"] = 1.0, 1.0, 0.3
+    return expected
+
+
+STUDIES = {"mitigations": mitigations, "interactions": Interactions, "overoptimization": overoptimization}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -54,7 +61,8 @@ def test_interactions_runs_on_the_shipped_score_table(tmp_path):
 
 
 def test_overoptimization_writes_figures_tables_and_a_report(tmp_path):
-    fewer = [f"~arms.{name}" for name in ("natural", "exact_plain", "exact_Adam", "REINFORCE", "RLOO", "PPO")]
+    kept = ("best_of_n", "KL_penalty", "natural_tabular", "natural_less_variance", "GRPO")
+    fewer = [f"~arms.{name}" for name in ARMS if name not in kept]
     result = run(
         "overoptimization", "world.prompts=24", "world.responses=8", "seeds=3", "training.steps=40",
         "arms.GRPO='training.estimator=grpo training.learning_rate=0.5'", *fewer, f"out={tmp_path}/out",
@@ -62,15 +70,35 @@ def test_overoptimization_writes_figures_tables_and_a_report(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "true quality turns under" in result.stdout
     curves = pd.read_csv(tmp_path / "out" / "curves.csv")
-    assert curves["arm"].unique().tolist() == ["best of n", "KL penalty", "natural tabular", "GRPO"]
+    assert curves["arm"].unique().tolist() == [
+        "best of n",
+        "KL penalty",
+        "natural tabular",
+        "natural less variance",
+        "GRPO",
+    ]
     assert (curves["proxy"] > 0).all()
     assert curves.loc[curves["arm"] == "best of n", "value"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
-    assert len(pd.read_csv(tmp_path / "out" / "fits.csv")) == 4
+    assert len(pd.read_csv(tmp_path / "out" / "fits.csv")) == 5
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1
 
 
+def test_mitigations_writes_figures_tables_and_a_report(tmp_path):
+    result = run("mitigations", *SMALL, "mixture.from_step=2", "~arms.votes_late", f"out={tmp_path}/out")
+    assert result.returncode == 0, result.stderr
+    assert "votes' benefit" in result.stdout
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert {"minimal penalty", "early stopping", "probe constraint"} < set(scores["arm"])
+    assert scores["hypervolume"].is_monotonic_decreasing
+    frontiers = pd.read_csv(tmp_path / "out" / "frontiers.csv")
+    assert frontiers.groupby("arm")["pareto"].any().all()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+
+
 BAD = {
+    "score table": (["mitigations", "experiment=own_scores"], "nobody knows the true quality of a score table"),
     "two swept keys": (
         ["overoptimization", "arms.PPO='kl_coef=1,2 training.learning_rate=1,2'"],
         "arms.PPO: one key can have",

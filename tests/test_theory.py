@@ -1,8 +1,9 @@
-"""Closed forms and published numbers (V1, V4, V7, V8, V9 of the validation list), against the trained core."""
+"""Closed forms and published numbers (V1, V3, V4, V7, V8, V9 of the validation list), against the trained core."""
 
 import numpy as np
 import pytest
 from conftest import one_prompt, random_world
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from sim import rng
@@ -75,6 +76,67 @@ def test_v1c_equal_pushes_in_logit_are_super_additive_in_rate():
 
 def test_no_critical_weight_where_both_push_the_same_way():
     assert np.isnan(theory.critical_weight(np.array([1.0, 2.0]), [1.0, 0.0], 1))
+
+
+V3 = {"log_ref": np.log([[0.15, 0.05, 0.5, 0.3]]), "reward": np.array([[1.5, 3, 0.5, -0.2]]), "kl_coef": 1 / 1.3}
+V3_AGREES = np.array([[1.0, 1.0, 0.0, 0.0]])
+
+
+def test_v3_minimal_penalty():
+    trained = np.exp(theory.tilt(**V3))
+    assert (trained * V3_AGREES).sum() == pytest.approx(0.747728, abs=1e-6)
+    penalty = theory.minimal_penalty(agreement=V3_AGREES, **V3)
+    assert penalty[0] == pytest.approx(1.902175, abs=1e-6)
+    corrected = theory.tilt(V3["log_ref"], V3["reward"] - penalty[:, None] * V3_AGREES, V3["kl_coef"])
+    assert (np.exp(corrected) * V3_AGREES).sum() == pytest.approx(0.2, abs=1e-12)
+    given = theory.minimal_penalty(agreement=V3_AGREES, target=0.2, **V3)
+    np.testing.assert_allclose(given, penalty, atol=1e-12)
+
+
+def test_v3_training_on_the_corrected_reward_holds_the_target():
+    penalty = theory.minimal_penalty(agreement=V3_AGREES, **V3)
+    policy = make_policy("tabular", one_prompt(np.exp(V3["log_ref"][0])))
+    reward, coefficient = (V3["reward"] - penalty * V3_AGREES)[None], np.full(1, V3["kl_coef"])
+    path = train(policy, reward, np.ones((1, 1)), coefficient, 0.5 / coefficient, steps=60)
+    found = np.exp(policy_log_probs(policy, path.theta[-1]))[0, :, 0]
+    assert found @ V3_AGREES[0] == pytest.approx(0.2, abs=1e-9)
+
+
+def test_v3_no_feasible_policy_is_closer():
+    """100 random problems: an independent convex solver finds nothing closer to the trained policy (1e-6)."""
+    random = rng.stream(3, "tests", "V3")
+    for _ in range(100):
+        log_ref = normalize_log(random.standard_normal((1, 5)))
+        reward, agrees = 2 * random.standard_normal((1, 5)), np.array([[1.0, 1.0, 0.0, 0.0, 0.0]])
+        trained = theory.tilt(log_ref, reward, 0.8)
+        penalty = theory.minimal_penalty(log_ref, reward, agrees, 0.8)
+        corrected = theory.tilt(log_ref, reward - penalty[:, None] * agrees, 0.8)
+        limit = float((np.exp(log_ref) * agrees).sum())
+        assert (np.exp(corrected) * agrees).sum() < limit + 1e-12
+
+        def distance(probs, trained=trained):
+            return float(probs @ (np.log(probs) - trained[0]))
+
+        solved = minimize(
+            distance, np.exp(log_ref[0]), method="SLSQP", bounds=[(1e-12, 1)] * 5,
+            constraints=[
+                {"type": "eq", "fun": lambda probs: probs.sum() - 1},
+                {"type": "ineq", "fun": lambda probs, limit=limit: limit - probs[:2].sum()},
+            ],
+            options={"ftol": 1e-12, "maxiter": 500},
+        )  # fmt: skip
+        assert solved.success
+        assert distance(np.exp(corrected[0])) < solved.fun + 1e-6
+        assert solved.fun < distance(np.exp(corrected[0])) + 1e-4  # the solver got there as well
+
+
+def test_no_penalty_where_agreement_does_not_rise_or_cannot_change():
+    log_ref = np.log(np.full((3, 2), 0.5))
+    agrees = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    reward = np.array([[-1.0, 0.0], [1.0, 2.0], [1.0, 2.0]])
+    np.testing.assert_array_equal(theory.minimal_penalty(log_ref, reward, agrees, 0.5), 0)
+    with pytest.raises(ValueError, match="agreement must be 0 or 1"):
+        theory.minimal_penalty(log_ref, reward, agrees / 2, 0.5)
 
 
 def test_v4_shift_is_a_covariance_under_the_reference():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from sim.config import Settings, with_value
 from sim.launch.models import Model, Truth, train_models
@@ -15,7 +16,11 @@ from sim.launch.process import Decision, decide
 from sim.launch.readings import Draws
 from sim.launch.settings import Lived, Review
 from sim.problem import Problem
+from sim.rewards.learned import learn_votes, score
 from sim.world.arrays import Array
+from sim.world.users import vote_logit
+
+VOTED = ("thumbs_up", "satisfaction")
 
 # (settings of the update, its world, log-policy [P, K] of the deployed model on traffic, seed of the votes)
 # -> [P, K] the added signal on the training prompts
@@ -37,9 +42,18 @@ class Step(NamedTuple):
     deployed: Truth
 
 
-def oracle_votes(settings: Settings, problem: Problem, _log_policy: Array, _seed: int) -> Array:
-    """Return the added signal as the problem has it: users asked about every answer, whichever model gave it."""
-    return problem.signals["train"][settings.mixture.added]
+def collected_votes(settings: Settings, problem: Problem, log_policy: Array, seed: int) -> Array:
+    """Return what a reward model makes of the votes that users leave on the deployed model's answers.
+
+    A signal that nobody votes on, or that is an oracle, is as the problem has it.
+    """
+    name, users = settings.mixture.added, settings.users
+    if name not in VOTED or settings.signals.source.get(name, "learned") != "learned":
+        return problem.signals["train"][name]
+    world = problem.splits["traffic"]
+    logit = vote_logit(world, users, settings.memory, users.hindsight if name == "satisfaction" else 0.0)
+    model = learn_votes(world, log_policy, logit, settings.feedback, seed, name)
+    return expit(score(problem.splits["train"], model, settings.feedback))
 
 
 def mainline(
@@ -48,7 +62,7 @@ def mainline(
     review: Review,
     lived: Lived,
     seed: int,
-    votes: VoteSource = oracle_votes,
+    votes: VoteSource = collected_votes,
 ) -> tuple[Truth, list[Step]]:
     """Return the truth about the model at the start, and one step per update.
 

@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import SCMode
 
 from sim.batch import batched_values
-from sim.config import InputError, Settings, problems, walk, with_value
+from sim.checks import problems
+from sim.config import InputError, Settings, walk, with_value
 from sim.problem import name_problems
 
 Compose = Callable[[list[str]], DictConfig]

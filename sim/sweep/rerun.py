@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sim.config import Chat, InputError, Scores, Settings, check, unknown_name, walk, with_value
+from sim.checks import check
+from sim.config import Chat, InputError, Scores, Settings, unknown_name, walk, with_value
 from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, read_part
 
 NOT_SETTINGS = ("id", "job", "status", "error")

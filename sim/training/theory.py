@@ -138,6 +138,40 @@ def tilt_shift(log_ref: Array, reward: Array, values: Array, kl_coef: float) -> 
     return (ref * centred * tilted).sum(axis=1) / mean
 
 
+def minimal_penalty(
+    log_ref: Array, reward: Array, agreement: Array, kl_coef: float, target: npt.ArrayLike | None = None
+) -> Array:
+    """Return the smallest penalty on agreement [P] that keeps it from rising: lambda* of each prompt, in reward.
+
+    Among all policies that agree at most as often as `target`, the one closest (in KL(policy || trained)) to the policy
+    trained on `reward` is trained on  reward - lambda* agreement,  with
+
+        lambda* = max(0, kl_coef (logit P_trained(agrees) - logit target)).
+
+    (Shapira, Benade & Procaccia, arXiv 2602.01002, Theorem 6, where the target is P_ref(agrees).)
+
+    Args:
+        log_ref: [P, K].
+        reward: [P, K].
+        agreement: [P, K], 1 where the response agrees, else 0.
+        kl_coef: above 0.
+        target: [P] or one number in (0, 1); None: the reference policy's own.
+    """
+    if not np.isin(agreement, (0.0, 1.0)).all():
+        raise ValueError("agreement must be 0 or 1: with degrees of it there is no closed form")
+    trained = np.exp(tilt(log_ref, reward, kl_coef))
+
+    def odds(probs: Array) -> Array:
+        # Both sides are summed: 1 - P would lose all digits where agreement is nearly certain.
+        return np.log((probs * agreement).sum(axis=1)) - np.log((probs * (1 - agreement)).sum(axis=1))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = odds(np.exp(log_ref)) if target is None else logit(np.asarray(target, dtype=float))
+        excess = odds(trained) - limit
+    # Where all candidates agree, or none does, training cannot change how often.
+    return np.where(np.isnan(excess), 0.0, np.maximum(kl_coef * excess, 0.0))
+
+
 def two_action_flow(ref_prob: float, gap: float, times: npt.ArrayLike) -> Array:
     """Return P(first action) [T] after gradient flow on two logits, for times in units of 1 / learning rate.
 
