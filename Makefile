@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make test    the test suite
+# make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident test lint types bench clean
+.PHONY: demo incident test docs lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,9 @@ incident: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +37,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.core
 
 clean:
-	rm -rf $(VENV) results outputs multirun
+	rm -rf $(VENV) results outputs multirun docs/_build docs/generated
