@@ -1,5 +1,6 @@
-# Two commands do everything on a fresh machine with Python 3.11 and make:
+# On a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
+#   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
 # make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident test docs lint types bench clean
+.PHONY: demo play incident docs test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,11 +21,14 @@ demo: $(VENV)/installed
 incident: $(VENV)/installed
 	$(BIN)/python -m experiments.incident
 
+play: $(VENV)/installed
+	$(BIN)/python -m marimo run experiments/play.py
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
 docs: $(VENV)/installed
-	$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -j auto -E -W --keep-going -q -b html docs docs/_build/html
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
