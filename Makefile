@@ -2,12 +2,13 @@
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
+# make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident play test lint types bench clean
+.PHONY: demo play incident docs test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +27,9 @@ play: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
 
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -j auto -E -W --keep-going -q -b html docs docs/_build/html
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +41,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.core
 
 clean:
-	rm -rf $(VENV) results outputs multirun
+	rm -rf $(VENV) results outputs multirun docs/_build docs/generated
