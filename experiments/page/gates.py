@@ -107,9 +107,10 @@ def panel(values: Mapping[str, float]) -> str:
     )
     return (
         '<div class="page"><section class="gates" id="gates" '
-        f'data-values="{values_attribute(values)}"><h2>Who would have noticed?</h2><p>Your update against the model '
+        f'data-values="{values_attribute(values)}"><div class="title" role="heading" aria-level="2">'
+        "Who would have noticed?</div><p>Your update against the model "
         "before it (no votes, no memory, old data), in the first world. In brackets: what the check measured, update "
-        "minus before. Both processes have the same luck.</p><table><thead><tr><th></th>"
+        "minus before. Both processes have the same luck in their samples.</p><table><thead><tr><th></th>"
         f'{head}</tr></thead><tbody>{rows}<tr class="outcome"><th>Decision</th>{last}</tr></tbody></table>'
         "</section></div>"
     )

@@ -42,7 +42,8 @@ ANSWERS = (
     NEVER,
 )
 INTRODUCTION = (
-    "<h1>How much thumbs-up is too much?</h1><p>A small model is trained by reinforcement learning on a mixture of "
+    '<div class="title" role="heading" aria-level="1">How much thumbs-up is too much?</div>'
+    "<p>A small model is trained by reinforcement learning on a mixture of "
     "rewards: scores of graders (correctness, helpfulness, model spec, safety, preference) and users' thumbs-up. Its "
     "sycophancy rate is the share of answers that side with the user where the user is wrong.</p>"
 )
@@ -76,7 +77,7 @@ def size_note() -> str:
     return (
         f"Each movement trains {runs} policies anew: {len(GRID)} weights and yours, in {WORLDS} random worlds of "
         f"{WORLD.prompts} prompts with {WORLD.responses} candidate answers, {TRAINING.steps} updates each. Curves are "
-        "means over the worlds; larger runs move the numbers a little."
+        "means over the worlds; more and larger worlds give somewhat other numbers."
     )
 
 
