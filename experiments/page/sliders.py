@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sim.config import Chat, InputError, Memory, Settings, Signals, Training, Users, check, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Memory, Settings, Signals, Training, Users, unknown_name
 
 MAX_WEIGHT = 0.6
 WORLDS = 4
@@ -13,7 +14,7 @@ WORLDS = 4
 WORLD = Chat(prompts=72, responses=16)
 SOURCE = dict.fromkeys(Signals().source, "oracle")
 # As far as the default's 100 steps of size 1; tests/test_page.py holds their ends together.
-TRAINING = Training(steps=16, learning_rate=6.25, record_every=1)
+TRAINING = Training(steps=16, learning_rate=6.25, record_every=2)
 
 
 class Slider(NamedTuple):
@@ -94,7 +95,7 @@ def command_of(values: Mapping[str, float]) -> str:
         "python -m experiments.drift",
         f"seeds={WORLDS} points=9 max_weight={MAX_WEIGHT:g}",
         f"world.prompts={WORLD.prompts} training.steps={TRAINING.steps}",
-        f"training.learning_rate={TRAINING.learning_rate:g} training.record_every=1",
+        f"training.learning_rate={TRAINING.learning_rate:g} training.record_every={TRAINING.record_every}",
         "signals.source.thumbs_up=oracle signals.source.preference=oracle",
         f"kl_coef={at['kl_coef']:g}",
     ]
