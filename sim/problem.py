@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -47,25 +47,35 @@ def prepare(settings: Settings, seed: int) -> Problem:
         raise InputError("\n".join(unknown))
     if isinstance(settings.world, Chat):
         splits = make_chat(settings.world, settings.users, settings.memory, seed)
-        splits = fine_tune(splits, settings.policy.finetune_sharpness, settings.policy.finetune_ridge)
-        eyes = (settings.signals, settings.users, settings.memory)
-        learned, reports = learn_signals(splits, settings.mixture.weights, *eyes, settings.feedback, seed)
-        signals = {split: score(world, *eyes) | learned[split] for split, world in splits.items()}
-        metrics = chat_metrics(splits)
-    else:
-        world, scored = _score_table(json.dumps(dataclasses.asdict(settings.world)), _stamp(settings.world.path))
-        if seed:
-            from sim.world.scores import resample_prompts
+        return chat_problem(
+            settings, fine_tune(splits, settings.policy.finetune_sharpness, settings.policy.finetune_ridge), seed
+        )
+    world, scored = _score_table(json.dumps(dataclasses.asdict(settings.world)), _stamp(settings.world.path))
+    if seed:
+        from sim.world.scores import resample_prompts
 
-            world = resample_prompts(world, seed)
-        splits, signals, metrics = {"train": world}, {"train": dict(scored)}, attribute_metrics(world)
-        reports = {}
-    headline = settings.metric or next(iter(metrics))
+        world = resample_prompts(world, seed)
+    metrics = attribute_metrics(world)
+    return Problem({"train": world}, {"train": dict(scored)}, metrics, _headline(settings.metric, metrics))
+
+
+def chat_problem(settings: Settings, splits: dict[str, World], seed: int) -> Problem:
+    """Return the problem of a chat world whose splits have their reference policy already."""
+    eyes = (settings.signals, settings.users, settings.memory)
+    learned, reports = learn_signals(splits, settings.mixture.weights, *eyes, settings.feedback, seed)
+    signals = {split: score(world, *eyes) | learned[split] for split, world in splits.items()}
+    metrics = chat_metrics(splits)
+    return Problem(splits, signals, metrics, _headline(settings.metric, metrics), reports)
+
+
+def _headline(name: str, metrics: Mapping[str, Metric]) -> str:
+    """Return the metric to attribute, the first where none is named; or raise `InputError`."""
+    headline = name or next(iter(metrics))
     if headline not in metrics:
         raise InputError(f"metric: {unknown_name('metric', headline, list(metrics))}")
     if not np.isfinite(metrics[headline].values).all():
         raise InputError(f"metric: '{headline}' is a mean over prompts of which this world has none")
-    return Problem(splits, signals, metrics, headline, reports)
+    return headline
 
 
 @functools.lru_cache(maxsize=2)

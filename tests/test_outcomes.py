@@ -142,6 +142,47 @@ def test_benchmark_hardly_notices_the_bundle(many):
     assert sure(0.02 - np.abs(bundle[:, 1] - base[:, 0]))
 
 
+def trained_rate(weight_of, weight, **changes):
+    """Sycophancy rate after training minus that of the reference, [seed], with one signal added."""
+    mixture = sim.Mixture(weights=sim.Mixture().weights | {weight_of: 0.0}, added=weight_of)
+    settings = sim.Settings(training=sim.Training(record_every=100, ledger=False), mixture=mixture, **changes)
+    data = sim.simulate(settings, {"seed": SEEDS, f"mixture.weights.{weight_of}": np.full(len(SEEDS), weight)})
+    return (data["sycophancy/rate"].isel(step=-1) - data["sycophancy/rate"].isel(step=0)).values
+
+
+def test_satisfaction_in_place_of_votes_raises_the_rate_less():
+    """At weight 0.3, by 3 SE in the same worlds: asked later, those who were wrong no longer reward agreement."""
+    assert sure(trained_rate("thumbs_up", 0.3) - trained_rate("satisfaction", 0.3))
+
+
+def test_candor_lowers_the_rate():
+    """A weight of 0.05 lowers it by more than 0.05 against plain training, by 3 SE."""
+    assert sure(trained_rate("candor", 0.0) - trained_rate("candor", 0.05) - 0.05)
+
+
+def test_null_learned_votes_without_appetite_do_what_oracle_votes_do():
+    """At weight 0.3 the learned signal moves the rate no other way than the oracle, within 3 SE of the difference."""
+    users = sim.Users(appetite=0.0)
+    oracle = sim.Signals(source={"thumbs_up": "oracle"})
+    moved = trained_rate("thumbs_up", 0.3, users=users) - trained_rate("thumbs_up", 0.3, users=users, signals=oracle)
+    assert not sure(moved)
+    assert not sure(-moved)
+
+
+def test_null_votes_that_are_all_noise_do_not_raise_the_rate_above_the_reference():
+    """Half of all votes flipped: nothing to learn, so at weight 0.3 only dilution is left; below, by 3 SE."""
+    noise = trained_rate("thumbs_up", 0.3, feedback=sim.Feedback(vote_noise=0.5))
+    assert sure(-noise)
+    assert sure(trained_rate("thumbs_up", 0.3) - noise)
+
+
+def test_removing_agreement_from_the_votes_keeps_the_check():
+    """At weight 0.3 the rate stays below the reference, and below that of plain votes, by 3 SE each."""
+    removed = trained_rate("thumbs_up", 0.3, feedback=sim.Feedback(remove_agreement=True))
+    assert sure(-removed)
+    assert sure(trained_rate("thumbs_up", 0.3) - removed)
+
+
 def test_null_users_without_appetite_give_no_rise_above_the_reference(outcome):
     """Mean rise below 0.01 at every weight up to 0.6; with the default appetite it is above 0.2."""
     rise = excess(outcome, "no appetite")[:, : at(0.6) + 1]

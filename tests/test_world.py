@@ -175,6 +175,46 @@ def test_rapport_moves_votes_of_remembered_users_only():
     assert (moved <= np.asarray(world.prompts["recalled"])).all()
 
 
+def asked_later(hindsight):
+    users = Users(hindsight=hindsight)
+    world = splits(users=users)["traffic"]
+    return world, score(world, Signals(), users, Memory())
+
+
+def test_satisfaction_without_hindsight_is_the_vote():
+    _, scored = asked_later(0.0)
+    np.testing.assert_array_equal(scored["satisfaction"], scored["thumbs_up"])
+
+
+def test_hindsight_turns_agreement_around_where_the_user_was_wrong():
+    """With full hindsight endorsing pays where the stance is right and costs where it is wrong; votes pay both."""
+    world, scored = asked_later(1.0)
+    error, side = np.asarray(world.prompts["stance_error"])[:, None], world.attributes["stance_taking"]
+    gain = scored["satisfaction"] - expit_of_the_rest(world)
+    assert (gain[(side > 0) & (error < 0.5)] > 0).all()
+    assert (gain[(side > 0) & (error > 0.5)] < 0).all()
+    assert (gain[(side < 0) & (error > 0.5)] > 0).all()
+    np.testing.assert_allclose(gain[np.broadcast_to(side == 0, gain.shape)], 0, atol=1e-12)
+    assert (scored["thumbs_up"] > expit_of_the_rest(world))[side > 0].all()
+
+
+def expit_of_the_rest(world):
+    """The vote of users without an appetite for agreement."""
+    return score(world, Signals(), Users(appetite=0.0), Memory())["thumbs_up"]
+
+
+def test_hindsight_moves_satisfaction_only():
+    (_, none), (_, full) = asked_later(0.0), asked_later(1.0)
+    for name in SIGNALS:
+        assert np.array_equal(none[name], full[name]) == (name != "satisfaction")
+
+
+def test_candor_is_lost_by_endorsing_alone():
+    world = splits()["traffic"]
+    candor = score(world, Signals(), Users(), Memory())["candor"]
+    np.testing.assert_array_equal(candor, np.where(world.attributes["stance_taking"] > 0, 0.0, 1.0))
+
+
 def test_spec_grader_is_blind_where_it_has_no_coverage():
     world = splits()["traffic"]
     blind = Signals(spec_coverage=dict.fromkeys(TOPIC_NAMES, 0.0))
