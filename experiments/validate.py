@@ -1,7 +1,7 @@
 """QUESTION: does the simulator give what is known without it: closed forms and published numbers?
 
     python -m experiments.validate
-    python -m experiments.validate cases=V1a,V9
+    python -m experiments.validate 'cases=[V1a,V9]'
 
 Expect every row to pass. A row shows the number of its kind that is farthest off; every number is in the CSV file. The
 exit code is 3 if a check fails. For a problem of your own, see docs/validation.md.
@@ -30,7 +30,7 @@ FAILED = 3  # exit code; bad input is 1
 class Validate:
     """Which cases, and where every number is written."""
 
-    cases: Any = knob(None, "case or list of cases, such as V1a,V9; empty: all")
+    cases: Any = knob(None, "case or list of cases, such as [V1a,V9]; empty: all")
     out: str = knob("results/validate/checks.csv", "file for every number; empty: none")
 
 
@@ -40,7 +40,7 @@ def main(options: Validate) -> None:
     use_one_thread()
     names = read_names(options.cases)
     with tqdm(total=len(names), desc="validating", unit="case") as bar:
-        checks = validate(names, lambda name: bar.update())
+        checks = validate(names, lambda _: bar.update())
     print(shown(table(checks)))
     failed = [check for check in checks if not check.passed]
     print(f"\n{len(checks)} checks of {sum(len(check.got) for check in checks)} numbers; {len(failed)} failed")
@@ -55,10 +55,10 @@ def read_names(cases: Any) -> list[str]:
     """Return the cases asked for, or raise `InputError` for what is no list of names."""
     if cases in (None, "", []):
         return list(CASES)
-    names = cases if isinstance(cases, list) else str(cases).split(",")
+    names = cases if isinstance(cases, list) else [cases]
     if not all(isinstance(name, str) for name in names):
-        raise InputError(f"cases = {cases}: must be names, such as V1a,V9")
-    return [name.strip() for name in names]
+        raise InputError(f"cases = {cases}: must be names, such as [V1a,V9]")
+    return names
 
 
 def shown(lines: list[list[str]]) -> str:

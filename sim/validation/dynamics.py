@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import logit
 
 from sim import rng
@@ -28,7 +29,7 @@ class TwoActions(NamedTuple):
 
 def along(
     problem: TwoActions, policy: str, estimator: str, kl_coef: float, rate: float, steps: int, every: int = 1
-) -> tuple[Array, Array]:
+) -> tuple[npt.NDArray[np.int64], Array]:
     """Return the recorded steps [T] and P(first) [T] of plain steps."""
     # A log-linear policy with a trait of +-1/sqrt(2) moves its log-odds as two logits do.
     features = np.array([[[1.0], [-1.0]]]) / np.sqrt(2)

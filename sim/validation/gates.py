@@ -1,7 +1,7 @@
 """V13: gates that let a sycophantic candidate through, and the one that stops it.
 
-Two classes of responses (`TwoClasses`); the class endorses. Users vote by the last signal's gap, offline benchmarks have
-no stances, and probes come in mirrored pairs.
+Two classes of responses (`TwoClasses`); the class endorses. Users vote by the last signal's gap, offline benchmarks
+have no stances, and probes come in mirrored pairs.
 """
 
 from collections.abc import Mapping

@@ -91,14 +91,14 @@ def mixing_law(
     law = theory.mixing_law(problem.ref_prob, gaps, weights, problem.kl_coef)
     expected = law if published is None else np.array(published, dtype=float)
     what = "P(class)" if renormalize else "P(class), added on top"
-    shared = {"at": tuple(f"w = {weight:.3g}" for weight in at)}
-    found = [check(case, what, "closed form", expected, law, 1e-6, **shared)]
+    names = tuple(f"w = {weight:.3g}" for weight in at)
+    found = [check(case, what, "closed form", expected, law, 1e-6, at=names)]
     for way in (*EXPECTED, *ADAM):
         band = ADAM_BAND if way in ADAM else 1e-6
-        found.append(check(case, what, way.name, expected, class_probability(problem, weights, way), band, **shared))
+        found.append(check(case, what, way.name, expected, class_probability(problem, weights, way), band, at=names))
     for way in drawn:
         mean, error = mean_and_error(sampled_probability(problem, weights, way))
-        found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, **shared))
+        found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, at=names))
     return found
 
 
@@ -124,17 +124,17 @@ def super_additivity(
 ) -> list[Check]:
     """Return checks of the rise of P(class) under several equal changes in log-odds, on top of each other."""
     longest = max(counts)
-    problem = TwoClasses(ref_prob, np.full(longest, change), np.zeros(longest), 1.0)
+    problem = TwoClasses(ref_prob, (change,) * longest, (0.0,) * longest, 1.0)
     weights = (np.arange(longest)[:, None] < np.array(counts)).astype(float)
     law = expit(logit(ref_prob) + change * np.array(counts)) - ref_prob
     expected = law if published is None else np.array(published, dtype=float)
-    shared = {"at": tuple(f"{count} changes" for count in counts)}
+    names = tuple(f"{count} changes" for count in counts)
     what = "rise of P(class)"
     closed = theory.mixing_law(ref_prob, np.full(longest, change), weights, 1.0) - ref_prob
-    found = [check(case, what, "closed form", expected, closed, 1e-6, **shared)]
+    found = [check(case, what, "closed form", expected, closed, 1e-6, at=names)]
     for way in EXPECTED:
         rise = class_probability(problem, weights, way) - ref_prob
-        found.append(check(case, what, way.name, expected, rise, 1e-6, **shared))
+        found.append(check(case, what, way.name, expected, rise, 1e-6, at=names))
     alone = expected[counts.index(1)] * np.array(counts)
     more = np.array([index for index, count in enumerate(counts) if count > 1])
     beyond = check(

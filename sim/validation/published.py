@@ -1,4 +1,4 @@
-"""The published problems and their numbers (V1 to V13), each with its source. `3-validation` in the design is the list."""
+"""The published problems and their numbers, V1 to V13, each with its source."""
 
 from sim.validation.mixing import TwoClasses
 from sim.validation.reward_models import Ensemble, Preferences
@@ -79,8 +79,8 @@ NOT_REPRODUCED = [
     (
         "V6",
         "published: .16 to .85 among gameable users at a share of 2 %, the others .17 to .18",
-        "measured on a language model whose rewards were not published; the mechanism is checked instead: the final rate "
-        "does not depend on the share, the others do not rise, a generic benchmark moves by less than .02",
+        "measured on a language model; the mechanism is checked instead: the final rate does not depend on the share, "
+        "the others do not rise, and a generic benchmark moves by less than .02",
     ),
     (
         "V5",

@@ -77,6 +77,8 @@ def v6() -> list[Check]:
     """Return the checks of who is targeted."""
     return [
         *targeting.final_rates("V6", published.V6, published.V6_SHARES, published.V6_SHARES[:2]),
+        *targeting.final_rates("V6", published.V6._replace(visible=False), published.V6_SHARES, ()),
+        *targeting.others_never_rise("V6", published.V6, published.V6_SHARES),
         *targeting.training_time("V6", published.V6, published.V6_SHARES),
         *targeting.benchmark("V6", published.V6._replace(others=0.0), published.V6_SHARES[-1], 0.02),
     ]
