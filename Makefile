@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make test    the test suite
+# make validate compares with closed forms and published numbers; make golden keeps the headline numbers as they are now;
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident test lint types bench clean
+.PHONY: demo incident validate golden test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +19,12 @@ demo: $(VENV)/installed
 
 incident: $(VENV)/installed
 	$(BIN)/python -m experiments.incident
+
+validate: $(VENV)/installed
+	$(BIN)/python -m experiments.validate
+
+golden: $(VENV)/installed
+	PYTHONPATH=tests:. $(BIN)/python tests/make_golden.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2

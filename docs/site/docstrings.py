@@ -49,7 +49,9 @@ def escaped(line: str) -> str:
     """Return the line with its `code` as literals and everything else as plain text."""
     bullet, text = re.match(r"(\s*(?:[*-] )?)(.*)", line).groups()  # type: ignore[union-attr]
     parts = re.split(r"(`+[^`]+`+|(?<!\w)\*\w+\*(?!\w))", text)
-    text = "".join(part if part.startswith("*") and part.endswith("*") and len(part) > 2 else plain(part) for part in parts)
+    text = "".join(
+        part if part.startswith("*") and part.endswith("*") and len(part) > 2 else plain(part) for part in parts
+    )
     return bullet + re.sub(r"(?<=: )([A-Z]\.)$", r"\\\1", text)  # a letter and a dot would begin a numbered list
 
 

@@ -35,7 +35,9 @@ def own_knobs(kind: type) -> list[dataclasses.Field[Any]]:
     """Return the settings that a class adds to those of its parents."""
     if not dataclasses.is_dataclass(kind):
         return []
-    inherited = {item.name for base in kind.__bases__ if dataclasses.is_dataclass(base) for item in dataclasses.fields(base)}
+    inherited = {
+        item.name for base in kind.__bases__ if dataclasses.is_dataclass(base) for item in dataclasses.fields(base)
+    }
     return [item for item in dataclasses.fields(kind) if "unit" in item.metadata and item.name not in inherited]
 
 
