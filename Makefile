@@ -1,13 +1,16 @@
-# Two commands do everything on a fresh machine with Python 3.11 and make:
+# On a fresh machine with Python 3.11 and make:
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
+#   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
-# make validate compares with closed forms and published numbers; make golden keeps the headline numbers as they are now;
+#   make validate  every closed form and published number, in one table
+#   make golden  keeps the headline numbers as they are now (CONTRIBUTING.md)
+# make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo incident validate golden test lint types bench clean
+.PHONY: demo play incident docs validate golden test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,8 +29,14 @@ validate: $(VENV)/installed
 golden: $(VENV)/installed
 	PYTHONPATH=tests:. $(BIN)/python tests/make_golden.py
 
+play: $(VENV)/installed
+	$(BIN)/python -m marimo run experiments/play.py
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2
+
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx -j auto -E -W --keep-going -q -b html docs docs/_build/html
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -40,4 +49,4 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.core
 
 clean:
-	rm -rf $(VENV) results outputs multirun
+	rm -rf $(VENV) results outputs multirun docs/_build docs/generated

@@ -1,5 +1,6 @@
 """How the documentation site is built: `make docs`."""
 
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from sphinx.application import Sphinx  # noqa: E402
 from docs.site import mathml, pages  # noqa: E402
 from docs.site.docstrings import to_rst  # noqa: E402
 
+logging.getLogger("traitlets").setLevel(logging.WARNING)
 project = "Thumbscale"
 author = project_copyright = "the Thumbscale authors"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
@@ -27,7 +29,10 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_code_prompt_show = "Answer"
+nb_code_prompt_hide = "Answer"
 autodoc_typehints = "signature"
+suppress_warnings = ["ref.python"]  # a class of settings and what it sets may share a name: Policy
 html_theme = "furo"
 html_title = "Thumbscale"
 html_math_renderer = "mathml"
@@ -49,7 +54,7 @@ def download_link(app: Sphinx, docname: str, content: list[str]) -> None:
     """Offer a notebook's page as a Jupyter notebook, under its title."""
     if "jupytext:" in content[0][:100]:
         name = f"{Path(docname).name}.ipynb"
-        link = f"*Runs when this site is built. As a Jupyter notebook: {{download}}`{name} </generated/notebooks/{name}>`.*"
+        link = f"*Run when this site was built. As a notebook: {{download}}`{name} </generated/notebooks/{name}>`*"
         content[0] = re.sub(r"(?m)^# .*$", lambda title: f"{title[0]}\n\n{link}", content[0], count=1)
 
 

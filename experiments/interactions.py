@@ -5,7 +5,7 @@
 
 All 2^n combinations of n changes, on the same random worlds. A change is a name with one or more settings. With the
 defaults expect: each change alone ends below the reference policy's sycophancy rate (0.313) with true quality up; all
-three together end 0.010 above it, 0.030 more than the single effects add up to, nearly all of it thumbs-up x memory.
+three together end about 0.01 above it, 0.03 more than the single effects add up to, most of it thumbs-up x memory.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,8 @@
 Every mitigation is turned through its range in the same random worlds (by default the launch's: memory for everybody,
 fresher data, a thumbs-up weight of 0.3) and drawn as a path of true quality against sycophancy. An arm is a name with
 settings; the setting with several values is its knob, and an arm without one is followed along its training. With the
-defaults expect: see docs/mitigations.md.
+defaults expect: regressing agreement out of the votes keeps nearly all of their benefit, lowering their weight a tenth,
+and a tighter leash none.
 """
 
 from dataclasses import dataclass, fields

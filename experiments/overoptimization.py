@@ -7,7 +7,7 @@
 Proxy and true quality against sqrt(KL), after Gao et al. (arXiv 2210.10760): along training by each estimator, under KL
 penalties, and for the best of n. An arm is a name with settings; a setting with several values is swept, and an arm
 without one is followed along its training. With the defaults expect: the proxy rises throughout; true quality turns at
-sqrt(KL) between 1.3 and 1.7 under most arms; the form published for best-of-n fits better under all of them.
+sqrt(KL) between 1.3 and 1.6 under most arms; the form published for best-of-n fits better, RL included.
 """
 
 from collections.abc import Hashable, Mapping
@@ -34,9 +34,9 @@ ARMS = {
     "KL_penalty": "policy.kind=tabular training.estimator=closed_form kl_coef=1,0.5,0.25,0.15,0.1,0.07,0.05,0.03,0.02",
     "natural_tabular": "policy.kind=tabular training.estimator=natural",
     "natural": "training.estimator=natural",
-    "natural_oracle": "signals.source.thumbs_up=oracle",
-    "natural_worst_case": "feedback.members=5 feedback.combine=worst",
-    "natural_less_variance": "feedback.members=5 feedback.combine=mean_minus_variance",
+    "natural_oracle": "training.estimator=natural signals.source.thumbs_up=oracle",
+    "natural_worst_case": "training.estimator=natural feedback.members=5 feedback.combine=worst",
+    "natural_less_variance": "training.estimator=natural feedback.members=5 feedback.combine=mean_minus_variance",
     "exact_plain": "training.estimator=exact training.learning_rate=2 training.steps=200",
     "exact_Adam": f"training.estimator=exact {ADAM}",
     "REINFORCE": f"training.estimator=reinforce {ADAM}",
@@ -44,7 +44,11 @@ ARMS = {
     "GRPO": f"training.estimator=grpo {ADAM}",
     "PPO": f"training.estimator=ppo training.epochs=4 {ADAM}",
 }
+PROXY = ("feedback.", "signals.", "users.", "mixture.")  # settings that make another proxy, optimised in the same way
 POINTS = 14  # of a path along training, spread out evenly in sqrt(KL)
+
+
+CAPTION = "Proxy and true quality against the distance from the reference: {}. Marks: swept; lines: along training."
 
 
 @dataclass
@@ -78,13 +82,29 @@ def main(settings: Overoptimization) -> None:
     label = data[0][settings.gold]
     labels = ("proxy reward gained (reward)", f"{label.long_name} gained ({label.units})")
     best = {row["arm"]: best_form(row) for row in fits.to_dict("records")}
-    figure = frontier_figure(paths, best, labels)
     question = (__doc__ or "").splitlines()[0]
-    caption = "Proxy and true quality against the distance from the reference. Marks: swept; lines: along training."
+    figures = [
+        (frontier_figure({name: paths[name] for name in names}, best, labels), name, CAPTION.format(name))
+        for name, names in figure_groups(arms).items()
+    ]
     publish(
         settings, "overoptimization", "Thumbscale: over-optimisation", question, headline_numbers(paths, fits),
-        [(figure, "frontier", caption)], {"curves": curve_table(paths), "fits": fits},
+        figures, {"curves": curve_table(paths), "fits": fits},
     )  # fmt: skip
+
+
+def figure_groups(arms: dict[str, Arm]) -> dict[str, list[str]]:
+    """Return the arms of each figure: ways of optimising the one proxy, and other proxies beside it."""
+
+    def way(arm: Arm) -> dict[str, Any]:
+        swept = {key: value for key, value in arm.variants[0].items() if not key.startswith(PROXY)}
+        return swept | {arm.key: arm.values}
+
+    other = [name for name, arm in arms.items() if any(key.startswith(PROXY) for key in arm.variants[0])]
+    ways = [name for name in arms if name not in other]
+    beside = [name for name in ways if any(way(arms[name]) == way(arms[rival]) for rival in other)]
+    groups = {"estimators": ways, "proxies": [*beside, *other] if other else []}
+    return {name: names for name, names in groups.items() if names}
 
 
 def read_path(arm: Arm, data: list[xr.Dataset], gold: str) -> Path:

@@ -57,6 +57,7 @@ def test_combinations_are_the_binary_digits_of_the_row():
     assert combinations(2).tolist() == [[False, False], [True, False], [False, True], [True, True]]
 
 
+@settings(deadline=None)
 @given(GAMES)
 def test_dividends_add_up_to_every_value(value):
     rows = combinations(len(value).bit_length() - 1)
@@ -65,12 +66,13 @@ def test_dividends_add_up_to_every_value(value):
     np.testing.assert_allclose(within @ parts, value, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(GAMES)
 def test_axiom_of_efficiency(value):
     assert shapley(value).sum() == pytest.approx(value[-1] - value[0], abs=1e-9)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(GAMES, st.integers(0, 4), st.floats(-5, 5))
 def test_axiom_of_the_dummy(value, place, worth):
     """A change that adds the same to every combination gets just that, and interacts with nothing."""
@@ -85,6 +87,7 @@ def test_axiom_of_the_dummy(value, place, worth):
     np.testing.assert_allclose(interaction_index(wider)[with_dummy], 0, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=5, max_size=5))
 def test_axiom_of_symmetry(by_size):
     """Where only the number of changes matters, all get the same, and so do all pairs."""

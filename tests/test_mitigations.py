@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sim
@@ -31,6 +31,7 @@ def test_a_point_that_is_not_better_in_both_ways_adds_nothing():
     np.testing.assert_array_equal(hypervolumes(*points, np.full(3, 0.5), np.zeros(3)), 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 2)), min_size=1, max_size=8), st.floats(0, 1), st.floats(0, 2))
 def test_a_further_point_never_lowers_the_hypervolume(points, rate, quality):
     def volume(some):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.overoptimization import POINTS, fit_table, read_path
+from experiments.overoptimization import ARMS, POINTS, Overoptimization, figure_groups, fit_table, read_path
 from sim import rng
 from sim.analysis.overoptimization import FORMS, curve, fall, fit, peak, spaced
+from sim.config import Training
 from sim.plots.overoptimization import Path
 from sim.training.policies import make_policy
 from sim.training.theory import best_of_n, kl_divergence, tilt
@@ -15,7 +16,7 @@ from sim.training.train import kl_and_entropy, train
 from sim.validation import published
 from sim.validation.overoptimization import Gaussian
 from sim.validation.overoptimization import path as gaussian_path
-from sim.variants import Arm
+from sim.variants import Arm, read_arm
 from sim.world.arrays import World
 
 GAUSSIAN = Gaussian(published.V5_BEND)
@@ -39,6 +40,7 @@ def test_v5_best_of_n_gains_less_at_the_same_distance():
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None)
 @given(a=st.floats(0.1, 5), b=st.floats(-1, 2))
 def test_a_fit_finds_the_coefficients_of_its_own_form(form, a, b):
     distance = np.linspace(0.1, 3, 12)[None]
@@ -122,6 +124,18 @@ def test_the_table_of_fits_names_the_better_form_and_the_fall():
     assert table.loc["best-of-n", "best-of-n turns at"] == pytest.approx(1 / 0.9, abs=0.02)
     assert table.loc["best-of-n", "fall"] > 0.1
     assert table.loc["RL", "highest at"] > 1.9
+
+
+def test_other_proxies_stand_beside_the_same_way_of_optimising():
+    settings = Overoptimization(training=Training(ledger=False))
+    arms = {name: read_arm(settings, name, text) for name, text in ARMS.items() if name != "best_of_n"}
+    arms["kl"] = read_arm(settings, "kl", "kl_coef=0.1,0.2")
+    arms["kl_oracle"] = read_arm(settings, "kl_oracle", "signals.source.thumbs_up=oracle kl_coef=0.1,0.2")
+    groups = figure_groups(arms)
+    assert "natural_oracle" not in groups["estimators"]
+    assert groups["proxies"][:2] == ["natural", "kl"]
+    assert len(groups["estimators"]) + len(groups["proxies"]) == len(arms) + 2
+    assert list(figure_groups({"natural": arms["natural"]})) == ["estimators"]
 
 
 def test_paths_count_from_the_reference_and_grow():

@@ -18,7 +18,7 @@ def test_a_target_in_a_stored_sweep_is_refused_or_left_out(tmp_path):
     mark = str(tmp_path / "mark")
     flat = flatten(Settings())
     assert unflatten(flat | {"_target_": "pathlib.Path.touch", "_args_": mark}) == Settings()
-    with pytest.raises(InputError, match="training._target_"):
+    with pytest.raises(InputError, match=r"training\._target_"):
         unflatten(flat | {"training._target_": "pathlib.Path.touch"})
     assert not list(tmp_path.iterdir())
 

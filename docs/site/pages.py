@@ -31,6 +31,7 @@ def write_all() -> None:
     pages |= {f"_{name}": "\n".join((ROOT / f"{name.upper()}.md").read_text().splitlines()[2:])
               for name in ("contributing", "changelog")}  # fmt: skip
     pages |= {f"_experiment_{path.stem}": experiment(path) for path in experiment_files()}
+    pages["_experiments_other"] = other_experiments()
     pages |= {f"api/{place:02d}_{name.removeprefix('sim.')}": api_page(name) for place, name in enumerate(rooms())}
     for name, text in pages.items():
         file = GENERATED / f"{name}.md"
@@ -110,11 +111,21 @@ def experiment_files() -> list[Path]:
 
 
 def experiment(path: Path) -> str:
-    """Return the question of a command and how it is called, out of its docstring."""
+    """Return the question of a command, how it is called and what to expect, out of its docstring."""
     question, *rest = docstring(path).split("\n\n")
-    commands = [line.strip() for text in rest for line in text.splitlines() if line.startswith("    python ")]
     asked = " ".join(question.removeprefix("QUESTION:").split())
-    return "\n".join([f"**{asked[0].upper()}{asked[1:]}**", "", "```bash", *commands, "```"])
+    parts = [f"**{asked[0].upper()}{asked[1:]}**"]
+    for text in rest:
+        commands = "\n".join(line.strip() for line in text.splitlines())
+        parts.append(f"```bash\n{commands}\n```" if text.startswith("    ") else text)
+    return "\n\n".join(parts)
+
+
+def other_experiments() -> str:
+    """Return the commands that the page of experiments does not take up one by one."""
+    written = (DOCS / "reference" / "experiments.md").read_text()
+    others = [path for path in experiment_files() if f"_experiment_{path.stem}.md" not in written]
+    return "\n\n".join(f"### `experiments.{path.stem}`\n\n{experiment(path)}" for path in others)
 
 
 def docstring(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import experiments
@@ -14,10 +16,11 @@ HEADER = ["| setting | default | unit or meaning | range | source |", "|---|---|
 
 
 def modules(*packages: Any) -> Iterator[Any]:
-    """Yield every module of the packages but plugins and programs that run on import."""
+    """Yield every module of the packages but plugins, and of the commands those that have settings."""
     for package in packages:
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if "_plugins" not in info.name:
+            source = importlib.util.find_spec(info.name).origin or ""  # type: ignore[union-attr]
+            if "_plugins" not in info.name and (package is sim or "knob(" in Path(source).read_text()):
                 yield importlib.import_module(info.name)
 
 

@@ -66,6 +66,6 @@ def _draw_path(axes: Axes, name: str, path: Path, values: Array, colour: str, li
     """Draw the mean over seeds with its band: a line along training, marks where another setting is swept."""
     across = path.distance.mean(axis=0)
     mean, half = mean_interval(values)
-    axes.fill_between(across, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+    axes.fill_between(across, mean - half, mean + half, color=colour, alpha=0.09, lw=0)
     style = {"ls": line, "marker": ""} if path.swept == "step" else {"ls": "", "marker": "o"}
     axes.plot(across, mean, color=colour, ms=4.5, lw=1.6, label=name, **style)  # type: ignore[arg-type]
