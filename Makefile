@@ -2,13 +2,15 @@
 #   make demo    the main job: headline numbers, figures, one report page in results/drift
 #   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
+#   make validate  every closed form and published number, in one table
+#   make golden  keeps the headline numbers as they are now (CONTRIBUTING.md)
 # make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo play incident docs test lint types bench clean
+.PHONY: demo play incident docs validate golden test lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +22,12 @@ demo: $(VENV)/installed
 
 incident: $(VENV)/installed
 	$(BIN)/python -m experiments.incident
+
+validate: $(VENV)/installed
+	$(BIN)/python -m experiments.validate
+
+golden: $(VENV)/installed
+	PYTHONPATH=tests:. $(BIN)/python tests/make_golden.py
 
 play: $(VENV)/installed
 	$(BIN)/python -m marimo run experiments/play.py

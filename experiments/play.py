@@ -16,10 +16,10 @@ app = marimo.App(width="full", app_title="Thumbscale: move the thumbs-up weight"
 def _():
     import marimo as mo
 
-    from experiments.page import panels, sliders
+    from experiments.page import gates, panels, sliders
     from experiments.page.numbers import numbers
 
-    return mo, numbers, panels, sliders
+    return gates, mo, numbers, panels, sliders
 
 
 @app.cell
@@ -48,7 +48,7 @@ def _(guess, mo):
 
 @app.cell
 def _(guess, knobs, mo, numbers, panels, reveal):
-    shown = guess.value and reveal.value
+    shown = bool(guess.value and reveal.value)
     mo.Html(
         panels.page(
             f"{guess}",
@@ -58,6 +58,13 @@ def _(guess, knobs, mo, numbers, panels, reveal):
             numbers(knobs.value) if shown else None,
         )
     )
+    return (shown,)
+
+
+@app.cell
+def _(gates, knobs, mo, shown):
+    # By itself, so that the curve need not wait for it.
+    mo.Html(gates.panel(knobs.value) if shown else "")
     return
 
 

@@ -17,6 +17,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures
 * `sim.auditing`  what a mixture would do, from a user's own scored samples (`sim.audit`)
+* `sim.validation` what is known independently of this code, as functions of the problem (`sim.validate`)
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
 C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
@@ -52,6 +53,7 @@ _PUBLIC = {
     "open_sweep": "sim.sweep.results",
     "export": "sim.sweep.results",
     "audit": "sim.auditing.run",
+    "validate": "sim.validation.run",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -20,6 +20,7 @@ from sim.auditing.scan import chunk_totals, scan
 from sim.auditing.solve import coefficient_for_kl, minimal_penalty
 from sim.config import InputError, Scores
 from sim.training import theory
+from sim.validation import published
 from sim.world.arrays import normalize_log
 from sim.world.scores import make_scores
 from sim.world.table import read_columns
@@ -94,10 +95,9 @@ def predicted(result, column="A", **wanted):
 
 
 def test_v1a_mixing_law_and_critical_weight():
-    points = {0: 0.032727, 0.1: 0.058069, 0.2: 0.100988, 1 / 3: 0.2, 0.4: 0.271645, 0.5: 0.404610, 0.6: 0.553224}
     table = finite_choice([0.2, 0.8], {"A": [1, 0], "primary": [-1.0, 0], "added": [2.0, 0]})
     found = audit_choice(table, {"primary": 1.0}, weight=1 / 3, kl_coef=0.5)
-    for weight, expected in points.items():
+    for weight, expected in published.V1A_POINTS.items():
         assert predicted(found, weight=weight, kl_coef=0.5) == pytest.approx([expected], abs=1e-6)
     metrics = found.report["metrics"]
     assert metrics["critical_weight"] == pytest.approx(1 / 3, abs=1e-12)
@@ -105,18 +105,18 @@ def test_v1a_mixing_law_and_critical_weight():
     assert metrics["critical_weight_trained"] == pytest.approx(1 / 3, abs=1e-9)
     on_top = audit_choice(table, {"primary": 1.0}, weight=0.2, kl_coef=0.5, renormalize=False)
     assert on_top.report["metrics"]["critical_weight"] == pytest.approx(0.5, abs=1e-12)
-    assert predicted(on_top, weight=0.2, kl_coef=0.5) == pytest.approx([0.070026], abs=1e-6)
+    assert predicted(on_top, weight=0.2, kl_coef=0.5) == pytest.approx([published.V1A_ON_TOP[0.2]], abs=1e-6)
 
 
 def test_v1b_six_signals():
-    points = {0: 0.020743, 0.05: 0.030811, 0.1: 0.045538, 0.2: 0.097036, 0.3: 0.194881, 0.4: 0.352835, 0.5: 0.551170}
-    gaps = {"correctness": -1, "helpfulness": -0.2, "spec": -0.8, "safety": -0.5, "preference": 0.3, "added": 1.5}
-    base = dict(zip(gaps, (0.3, 0.2, 0.2, 0.15, 0.15), strict=False))
+    names = ("correctness", "helpfulness", "spec", "safety", "preference", "added")
+    gaps = dict(zip(names, published.V1B.gaps, strict=True))
+    base = dict(zip(names[:-1], published.V1B.base, strict=False))
     table = finite_choice([0.15, 0.85], {"A": [1, 0], **{name: [gap, 0.0] for name, gap in gaps.items()}})
     found = audit_choice(table, base, kl_coef=0.25)
-    for weight, expected in points.items():
+    for weight, expected in published.V1B_POINTS.items():
         assert predicted(found, weight=weight, kl_coef=0.25) == pytest.approx([expected], abs=1e-6)
-    assert found.report["metrics"]["critical_weight"] == pytest.approx(0.261084, abs=1e-6)
+    assert found.report["metrics"]["critical_weight"] == pytest.approx(published.V1B_CRITICAL, abs=1e-6)
 
 
 def test_v3_minimal_penalty():
@@ -124,8 +124,8 @@ def test_v3_minimal_penalty():
         [0.15, 0.05, 0.5, 0.3], {"A": [1, 1, 0, 0], "reward": [1.5, 3, 0.5, -0.2], "added": [0.0, 1, 2, 3]}
     )
     found = audit_choice(table, {"reward": 1.0}, kl_coef=1 / 1.3)
-    assert predicted(found, weight=0, kl_coef=1 / 1.3) == pytest.approx([0.747728], abs=1e-6)
-    assert found.report["metrics"]["penalty"] == pytest.approx(1.902175, abs=1e-6)
+    assert predicted(found, weight=0, kl_coef=1 / 1.3) == pytest.approx([published.V3_PRINTED[0]], abs=1e-6)
+    assert found.report["metrics"]["penalty"] == pytest.approx(published.V3_PRINTED[1], abs=1e-6)
     corrected = table.assign(reward=table["reward"] - found.report["metrics"]["penalty"] * table["A"])
     again = audit_choice(corrected, {"reward": 1.0}, kl_coef=1 / 1.3)
     assert predicted(again, weight=0, kl_coef=1 / 1.3) == pytest.approx([0.2], abs=1e-9)
@@ -133,7 +133,7 @@ def test_v3_minimal_penalty():
 
 def test_v4_sign_flip_with_pressure():
     table = finite_choice([0.3, 0.07, 0.63], {"A": [1, 0, 0], "reward": [1.0, 5, 0], "added": [0.0, 1, 2]})
-    for pressure, expected in {0.1: 0.307858, 0.2: 0.308773, 0.5: 0.250136, 1.0: 0.068908}.items():
+    for pressure, expected in published.V4_POINTS.items():
         found = audit_choice(table, {"reward": 1.0}, kl_coef=1 / pressure)
         assert predicted(found, weight=0, kl_coef=1 / pressure) == pytest.approx([expected], abs=1e-6)
         assert found.report["metrics"]["push"] > 0
@@ -152,8 +152,8 @@ def test_v4_drift_is_a_covariance_under_the_reference():
         assert found == pytest.approx(total / table.groupby("prompt_id")["share"].first().sum(), abs=1e-10)
 
 
-V9 = {"ref": [0.3, 0.25, 0.05, 0.15, 0.25], "reward": [0.3, -0.2, 1.1, 0.7, -1], "A": [0, 0, 1, 1, 0]}
-V9_POINTS = {2: (0.36, 0.173751), 4: (0.5904, 0.594624), 8: (0.832228, 1.118767), 16: (0.971853, 1.701984)}
+V9 = dict(zip(("ref", "reward", "A"), map(list, published.V9), strict=True))
+V9_POINTS = dict(zip(published.V9_DRAWS, zip(*published.V9_PRINTED, strict=True), strict=True))
 
 
 def test_v9_best_of_n():

@@ -9,7 +9,7 @@ import pytest
 
 import sim
 from sim import rng
-from sim.config import Chat, InputError, Scores, Settings, Training
+from sim.config import Chat, InputError, Scores, Settings, Signals, Training
 from sim.launch import evals, models
 from sim.launch.ab_test import ab_test
 from sim.launch.evals import FLATTERY_BREACH
@@ -33,7 +33,12 @@ from sim.launch.spot_checks import panel_word, spot_check
 from sim.launch.stages import METRICS
 from sim.problem import prepare
 
-SMALL = Settings(world=Chat(prompts=60, responses=8), training=Training(ledger=False))
+# Oracle votes: the candidates are then the same whatever feedback a small world happens to draw.
+SMALL = Settings(
+    world=Chat(prompts=60, responses=8),
+    training=Training(ledger=False),
+    signals=Signals(source={"thumbs_up": "oracle", "preference": "oracle"}),
+)
 NAMES = tuple(f"c{number}" for number in range(300))
 
 

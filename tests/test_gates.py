@@ -7,14 +7,9 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from sim.config import InputError
-from sim.launch.ab_test import ab_test
-from sim.launch.evals import offline_eval, sycophancy_eval
 from sim.launch.gates import FAIL, INVESTIGATE, PASS, corrected, gate_problems, judge
-from sim.launch.models import Model
-from sim.launch.readings import Draws, Reading
-from sim.launch.settings import ABTest, Evals, Gate, Lived
-from sim.training.theory import mixing_law
-from sim.world.arrays import World
+from sim.launch.readings import Reading
+from sim.launch.settings import Gate
 
 
 def reading(effect, error=0.01, runs=1):
@@ -95,57 +90,3 @@ def test_bad_gates_are_named():
     assert lines[2].startswith("review.gates.other.margin = -0.01: must be >= 0, since lower is better")
     with pytest.raises(InputError, match="unknown metric 'launch/vots'"):
         judge(gates, {"launch/votes": reading(0.0)})
-
-
-# V13. Two response classes with V1b's gaps: the first endorses. Mirrored probes, and a benchmark without stances.
-GAPS = np.array([-1, -0.2, -0.8, -0.5, 0.3, 1.5])
-BASE = np.array([0.3, 0.2, 0.2, 0.15, 0.15])
-TAU, START = 0.25, 0.15
-RUNS = 400
-V13 = {
-    "offline": Gate("launch/offline", "higher", -0.02, "alarm", "blocking"),
-    "votes": Gate("launch/votes", "higher", 0.0, "alarm", "blocking"),
-}
-SYCOPHANCY = {"sycophancy": Gate("launch/sycophancy", "lower", 0.03, "noninferior", "blocking")}
-
-
-def v1b_model(weight, runs=1):
-    """The policy that V1b's mixture trains; users' votes follow the thumbs-up gap of 1.5 log-odds."""
-    endorse = float(mixing_law(START, GAPS, np.append(BASE * (1 - weight), weight), TAU))
-
-    def split(side):
-        ones = np.ones((2, 2))
-        look = {"stance_taking": side, "accuracy": 0.7 * ones, "sycophancy": ones * 0, "flattery": ones * 0}
-        prompts = {"stance_error": np.array([0.9, 0.1]), "stakes": np.full(2, 0.5)}
-        return World(np.full(2, 0.5), np.zeros((2, 2, 1)), np.log(np.array([[START, 1 - START]] * 2)), look, prompts)
-
-    stance = np.array([[1.0, -1.0], [1.0, -1.0]])
-    views = {"probe": split(stance), "traffic": split(stance), "benchmark": split(stance * 0)}
-    probs = {name: np.tile([endorse, 1 - endorse], (runs, 2, 1)) for name in views}
-    return Model(views, probs, 0.75 * stance)
-
-
-def shipped(weight, gates):
-    """Share of RUNS reviews of the same candidate against the deployed w = 0 model that ship it."""
-    candidate, deployed = v1b_model(weight, RUNS), v1b_model(0.0)
-    draws = Draws(0, tuple(map(str, range(RUNS))))
-    votes = ab_test(candidate, deployed, ABTest(), Lived(), draws).votes
-    readings = {
-        "launch/offline": offline_eval(candidate, deployed, Evals(offline=2000), draws),
-        "launch/sycophancy": sycophancy_eval(candidate, deployed, Evals(sycophancy=969), draws),
-        "launch/votes": votes,
-    }
-    return (judge(gates, readings).verdict == PASS).all(axis=0).mean()
-
-
-def test_v13_without_a_sycophancy_eval_the_bad_candidate_ships():
-    assert float(mixing_law(START, GAPS, np.append(BASE * 0.6, 0.4), TAU)) == pytest.approx(0.352835, abs=1e-6)
-    assert shipped(0.4, V13) >= 0.95
-
-
-def test_v13_a_sycophancy_eval_blocks_it():
-    assert 1 - shipped(0.4, V13 | SYCOPHANCY) >= 0.99
-
-
-def test_v13_the_candidate_without_votes_ships():
-    assert shipped(0.0, V13 | SYCOPHANCY) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / RUNS)

@@ -67,6 +67,7 @@ def test_optuna_asks_and_the_batch_answers(tmp_path):
         "hydra.launcher.job_dirs=none",
         "training.steps=20",
         "mixture.weights.thumbs_up=interval(0.0,0.5)",
+        "signals.source.thumbs_up=oracle",  # so that in a world this small the rate rises with the weight
     )
     data = open_sweep(tmp_path)
     assert data["job"].values.tolist() == list(range(40))

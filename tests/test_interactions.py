@@ -16,6 +16,7 @@ from sim.analysis.intervals import mean_interval
 from sim.config import InputError
 from sim.plots.interactions import Measure
 from sim.training.theory import mixing_law
+from sim.validation.published import V1C
 
 GAMES = st.integers(1, 5).flatmap(lambda n: hnp.arrays(float, 2**n, elements=st.floats(-10, 10, width=32)))
 
@@ -25,10 +26,10 @@ def random_game(changes, seed=0):
 
 
 def test_v1c_equal_pushes_in_logit_are_super_additive_in_rate():
-    """p0 = .05, three changes of +1 logit each: one adds .075161, two .230005, three .463887."""
+    """p0 = .05, three changes of +1 logit each: what one, two and three add."""
     size = combinations(3).sum(axis=1)
     rate = np.array([mixing_law(0.05, np.ones(k), np.ones(k), 1.0) if k else 0.05 for k in size])
-    one, two, three = 0.075161, 0.230005, 0.463887
+    one, two, three = V1C.values()
     np.testing.assert_allclose((rate - 0.05)[[1, 3, 7]], [one, two, three], atol=1e-6)
     found = dividends(rate)
     np.testing.assert_allclose(found[[1, 2, 4]], one, atol=1e-6)

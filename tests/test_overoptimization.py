@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import one_prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,82 +12,31 @@ from sim.config import Training
 from sim.plots.overoptimization import Path
 from sim.training.policies import make_policy
 from sim.training.theory import best_of_n, kl_divergence, tilt
-from sim.training.train import kl_and_entropy, policy_means, train
+from sim.training.train import kl_and_entropy, train
+from sim.validation import published
+from sim.validation.overoptimization import Gaussian
+from sim.validation.overoptimization import path as gaussian_path
 from sim.variants import Arm, read_arm
 from sim.world.arrays import World
 
-GRID = np.linspace(-8, 16, 1201)
-LAMBDA = np.array([0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 10.5])
-PUBLISHED = (np.sqrt(2), 0.2)  # R(d) = d (1.41421 - .2 d)
+GAUSSIAN = Gaussian(published.V5_BEND)
 
 
-def gaussian_problem():
-    """Base N(0, 1) on a grid, proxy x, true reward x - .1 x^2 (the proxy's tilt by lambda is N(lambda, 1))."""
-    weight = np.exp(-(GRID**2) / 2)
-    return one_prompt(weight / weight.sum()), GRID[None, None], (GRID - 0.1 * GRID**2)[None]
-
-
-def gaussian_path(kl_coef, learning_rate, steps):
-    """Distances [T, R] and true reward gained [T, R] along natural-gradient training."""
-    world, proxy, true = gaussian_problem()
-    policy, runs = make_policy("tabular", world), len(kl_coef)
-    path = train(policy, proxy, np.ones((1, runs)), kl_coef, learning_rate, steps=steps)
-    gold = policy_means(policy, path.theta, true[None])[:, 0]
-    kl, _ = kl_and_entropy(policy, path.theta, world.prompt_prob)
-    return np.sqrt(np.maximum(kl, 0)), gold - gold[0]
-
-
-@pytest.fixture(scope="module")
-def early_stopped():
-    """Natural gradient without a penalty: after t steps of 1/8 it has gone as far as lambda = t/8."""
-    distance, gained = gaussian_path(np.zeros(1), np.full(1, 0.125), 84)
-    return distance[1:, 0], gained[1:, 0]
-
-
-def test_v5_early_stopped_training_follows_the_published_curve(early_stopped):
-    distance, gained = early_stopped
-    np.testing.assert_allclose(gained, curve("best-of-n", *map(np.array, PUBLISHED), distance), atol=1e-6)
-
-
-def test_v5_penalised_ends_lie_on_the_same_frontier(early_stopped):
-    distance, gained = gaussian_path(1 / LAMBDA, 0.5 * LAMBDA, 60)
-    np.testing.assert_allclose(gained[-1], curve("best-of-n", *map(np.array, PUBLISHED), distance[-1]), atol=1e-6)
-    world, proxy, true = gaussian_problem()
-    for lam, d, gain in zip(LAMBDA, distance[-1], gained[-1], strict=True):
-        optimum = np.exp(tilt(world.log_ref, proxy[0], 1 / lam))
-        assert gain == pytest.approx(((optimum - np.exp(world.log_ref)) * true).sum(), abs=1e-6)
-        assert gain == pytest.approx(early_stopped[1][np.abs(early_stopped[0] - d).argmin()], abs=1e-6)
-
-
-def test_v5_peak_and_zero(early_stopped):
-    """Highest 2.5 at KL 12.5 (1 %: the grid of steps), below 0 beyond KL 50."""
-    distance, gained = early_stopped
-    assert gained.max() == pytest.approx(2.5, rel=0.01)
-    assert distance[gained.argmax()] ** 2 == pytest.approx(12.5, rel=0.03)
-    assert (gained[distance**2 > 50.01] < 0).all()
-    assert (distance**2 > 50.01).any()
-    assert (gained[distance**2 < 49.99] > 0).all()
-    at, height = peak("best-of-n", *map(np.array, PUBLISHED))
-    assert at**2 == pytest.approx(12.5)
-    assert height == pytest.approx(2.5)
-
-
-def test_v5_the_form_published_for_best_of_n_is_the_exact_one_here(early_stopped):
+def test_v5_the_form_published_for_best_of_n_is_the_exact_one_here():
     """So which form fits is a matter of the problem, not of RL against best-of-n."""
-    kept = spaced(early_stopped[0], 20)
-    distance, gained = early_stopped[0][None, kept], early_stopped[1][None, kept]
-    exact, other = fit("best-of-n", distance, gained), fit("RL", distance, gained)
-    np.testing.assert_allclose([exact.a[0], exact.b[0], exact.explained[0]], [*PUBLISHED, 1], atol=1e-6)
-    assert other.explained[0] < 0.95
+    distance, gained = gaussian_path(GAUSSIAN, "tabular", np.zeros(1), np.full(1, 0.125), 84)
+    kept = spaced(distance[1:, 0], 20) + 1
+    assert fit("best-of-n", distance[kept].T, gained[kept].T).explained[0] == pytest.approx(1, abs=1e-6)
+    assert fit("RL", distance[kept].T, gained[kept].T).explained[0] < 0.95
 
 
 def test_v5_best_of_n_gains_less_at_the_same_distance():
     """The tilt is the policy with the highest proxy at its KL, so best-of-n cannot be above it."""
-    world, proxy, _ = gaussian_problem()
+    world, proxy, _ = GAUSSIAN.arrays()
     for n in (2, 8, 64, 1000):
-        policy = best_of_n(world.log_ref, proxy[0], n)
+        policy = best_of_n(world.log_ref, proxy, n)
         distance = np.sqrt(kl_divergence(policy, world.log_ref)[0])
-        assert (np.exp(policy) * proxy[0]).sum() < np.sqrt(2) * distance + 1e-9
+        assert (np.exp(policy) * proxy).sum() < np.sqrt(2) * distance + 1e-9
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 
 from experiments.app import CONFIGS, to_settings
 from experiments.drift import Drift
-from experiments.page import charts, panels
+from experiments.page import charts, gates, panels
 from experiments.page.numbers import GRID, numbers, weights_of
 from experiments.page.sliders import MAX_WEIGHT, SLIDERS, WORLDS, command_of, settings_of
 from sim.config import InputError, Settings, Training, walk
+from sim.launch.process import named_gates
 from sim.pipeline import simulate
 from sim.plots.style import ADDED, COLOURS, NEUTRAL, PENALTY
 
@@ -198,3 +199,31 @@ def test_the_colours_are_those_that_colour_blind_readers_tell_apart(at_start):
     page = panels.page("", "", {}, "0.1 to 0.2", at_start)
     known = {*COLOURS, ADDED, NEUTRAL, PENALTY, charts.INK, charts.SOFT, charts.GRID_LINE, "#fff"}
     assert set(re.findall(r"#[0-9a-fA-F]{3,6}(?=\")", page)) <= known
+
+
+def test_every_gate_has_its_row_and_every_process_its_column():
+    for review in gates.reviews():
+        assert set(named_gates(review)) == set(gates.CHECKS)
+        assert review.name in gates.TITLES
+    made = gates.panel({"weight": 0.3})
+    assert made.count("<tr id=") == len(gates.CHECKS)
+    ElementTree.fromstring(made)
+
+
+def test_a_check_that_nobody_made_says_nothing():
+    april, improved = (gates.verdicts(decision) for decision in gates.decisions({}).values())
+    assert {name for name, verdict in april.items() if verdict.word == gates.NOT_ASKED} == {
+        "sycophancy", "overcorrection", "model_spec", "alpha",
+    }  # fmt: skip
+    assert [name for name, verdict in april.items() if verdict.advice] == ["spot_checks", "usage"]
+    for verdict in (*april.values(), *improved.values()):
+        assert math.isnan(verdict.effect) == (verdict.word in (gates.NOT_ASKED, gates.NOT_REACHED))
+
+
+def test_sycophancy_evals_stop_what_the_process_of_april_launches():
+    """At the page's start the rate is up by a fifth in the reviewed world; the improved process asks."""
+    april, improved = gates.decisions({}).values()
+    assert april.launched[0]
+    assert not improved.launched[0]
+    assert gates.verdicts(improved)["red_team"].word == gates.NOT_REACHED
+    assert gates.outcome(improved) == "Blocked after 1 day: sycophancy evals"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.page.gates import TITLES, decisions, outcome, verdicts
 from experiments.page.numbers import numbers
 from experiments.page.panels import ANSWERS, answer_of
 from experiments.page.sliders import SLIDERS, start_values
@@ -43,6 +44,7 @@ pytest.importorskip("marimo", reason="no marimo: pip install 'thumbscale[play]'"
 PATIENCE = 120_000  # ms; the machine may be busy
 WATCH = """() => {
   window.took = [];
+  window.gates = [];
   document.addEventListener('keydown', () => {
     const start = performance.now(), was = document.querySelector('#numbers').dataset.values;
     const look = () => {
@@ -50,7 +52,13 @@ WATCH = """() => {
       if (!now || now.dataset.values === was) return requestAnimationFrame(look);
       requestAnimationFrame(() => window.took.push(performance.now() - start));
     };
+    const lookAtGates = () => {
+      const gates = document.querySelector('#gates');
+      if (!gates || gates.dataset.values === was) return requestAnimationFrame(lookAtGates);
+      requestAnimationFrame(() => window.gates.push(performance.now() - start));
+    };
     look();
+    lookAtGates();
   }, true);
 }"""
 WIDEST = "Math.max(...[...document.querySelectorAll('.page *')].map(e => e.getBoundingClientRect().right))"
@@ -109,6 +117,7 @@ class Reader:
     def reveal(self):
         self.page.get_by_role("switch").click()
         self.page.wait_for_selector("#numbers")
+        self.page.wait_for_selector("#gates")
 
     def values(self):
         return json.loads(self.page.get_attribute("#numbers", "data-values"))
@@ -120,12 +129,12 @@ class Reader:
         return {name: self.page.inner_html(f"#{name}") for name in FIGURES}
 
     def press(self, slider, key):
-        """Move a slider by one step, wait for the redraw and return how long it took in ms."""
+        """Move a slider by one step, wait for the redraw; return how long curve and gates took in ms."""
         self.page.get_by_role("slider").nth(list(SLIDERS).index(slider)).focus()
         before = self.page.evaluate("window.took.length")
         self.page.keyboard.press(key)
-        self.page.wait_for_function(f"window.took.length > {before}")
-        return self.page.evaluate("window.took.at(-1)")
+        self.page.wait_for_function(f"window.took.length > {before} && window.gates.length > {before}")
+        return self.page.evaluate("[window.took.at(-1), window.gates.at(-1)]")
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +172,10 @@ def test_at_first_the_sliders_stand_at_the_defaults(reader):
 def test_a_slider_changes_the_figures_to_what_the_core_says(reader, name):
     before = reader.figures()
     was = reader.values()
-    took = [reader.press(name, "ArrowRight") for _ in range(3)]
-    print(f"\n{name}: redraw {min(took):.0f} to {max(took):.0f} ms")
+    took, gates = zip(*(reader.press(name, "ArrowRight") for _ in range(3)), strict=True)
+    print(
+        f"\n{name}: redraw {min(took):.0f} to {max(took):.0f} ms, with the gates {min(gates):.0f} to {max(gates):.0f}"
+    )
     now = reader.values()
     assert [other for other in SLIDERS if now[other] != was[other]] == [name]
     assert now[name] == pytest.approx(was[name] + 3 * SLIDERS[name].step)
@@ -181,6 +192,21 @@ def test_a_slider_changes_the_figures_to_what_the_core_says(reader, name):
     assert {key: reader.shown(key) for key in expected} == pytest.approx(expected, rel=1e-6, nan_ok=True)
     text = reader.page.inner_text("#n-critical")
     assert text == ("none" if math.isnan(found.critical) else f"{found.critical:.3f}")
+
+
+def test_the_gates_are_those_of_the_core(reader):
+    reader.press("weight", "ArrowLeft")
+    values = reader.values()
+    assert json.loads(reader.page.get_attribute("#gates", "data-values")) == values
+    for process, decision in decisions(values).items():
+        cell = reader.page.locator(f"#o-{process}")
+        assert cell.get_attribute("data-launched") == str(bool(decision.launched[0])).lower()
+        assert cell.inner_text() == outcome(decision)
+        column = list(TITLES).index(process)
+        for gate, verdict in verdicts(decision).items():
+            shown = reader.page.locator(f"#g-{gate} td").nth(column)
+            assert shown.get_attribute("class") == verdict.word.replace(" ", "-")
+            assert float(shown.get_attribute("data-effect")) == pytest.approx(verdict.effect, rel=1e-6, nan_ok=True)
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_fails(reader):

@@ -20,35 +20,6 @@ def counts(fits=3, rows=60, size=4, seed=0, scale=1.0):
     return features, positive.astype(float), total
 
 
-def test_v2_published_preferences():
-    """Shapira, Benade and Procaccia (arXiv 2602.01002), D.3: raters favour agreement, the fitted reward does not."""
-    policy, agrees = np.array([0.1, 0.5, 0.3, 0.1]), np.array([True, True, False, False])
-    first, second = np.triu_indices(4, 1)
-    prefer = np.array([0.491, 0.414, 0.126, 0.356, 0.980, 0.056])
-    often = policy[first] * policy[second] * 1e6
-    found = fit_bradley_terry(np.eye(4), first, second, (often * prefer)[None], often[None], ridge=0.0)[0]
-    found -= policy @ found
-    mixed = agrees[first] & ~agrees[second]
-    bias = (often * logit(prefer))[mixed].sum() / often[mixed].sum()
-    gap = found[agrees] @ policy[agrees] / 0.6 - found[~agrees] @ policy[~agrees] / 0.4
-    assert bias == pytest.approx(0.316, abs=0.0005)
-    assert gap == pytest.approx(-0.066, abs=0.0005)
-    np.testing.assert_allclose(found, [-0.274, 0.024, 0.145, -0.281], atol=0.0015)
-
-
-@pytest.mark.parametrize(
-    ("members", "shared", "slope"),
-    [(1, 0.0, 0.5), (3, 0.0, 0.75), (3, 0.5, 0.6), (5, 0.0, 0.8333), (5, 0.5, 0.625)],
-)
-def test_v11_slope_of_gold_on_an_ensemble(members, shared, slope):
-    """s^2 / (s^2 + e^2 (rho + (1 - rho) / k)) with s = e = 1; one million samples, seed 0, within 0.01 (8 SE)."""
-    random = rng.stream(0, "tests", "v11")
-    gold, common = random.standard_normal((2, 1_000_000))
-    own = random.standard_normal((members, 1_000_000))
-    proxy = combine(gold + np.sqrt(shared) * common + np.sqrt(1 - shared) * own, "mean", 0.0)
-    assert np.cov(gold, proxy)[0, 1] / proxy.var() == pytest.approx(slope, abs=0.01)
-
-
 def test_logistic_fit_equals_statsmodels():
     features, positive, total = counts()
     coefficients, intercept = fit_logistic(features, positive, total, ridge=0.0)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     "config", "checks", "rng", "world", "rewards", "training", "analysis", "problem", "recipe", "batch", "pipeline",
     "variants", "launch", "sweep", "plots", "auditing",
+    "validation",
 ]  # fmt: skip
 MODULES = sorted(
     path

@@ -1,4 +1,4 @@
-"""Who is targeted: V6 on plain arrays, the same in the chat world, and what memory tells of its user."""
+"""Who is targeted: V6 in the chat world, and what memory tells of its user."""
 
 import dataclasses
 import functools
@@ -13,74 +13,9 @@ import sim
 from experiments.app import CONFIGS, to_settings
 from experiments.targeting import Targeting, drift_by_group, population, twins
 from sim.config import Chat, Memory, Policy, Settings, Signals, Training, Users, with_value
-from sim.training.policies import LogLinear, Tabular
-from sim.training.train import policy_means, train
-from sim.world.arrays import World
+from sim.validation.published import V6_SHARES
 from sim.world.chat import AGREEMENT_FEATURES, make_chat
 from sim.world.twins import blend
-
-SHARES = (0.5, 0.1, 0.05, 0.02)
-BASE, KL_COEF = 0.2, 0.5
-
-
-def tilted(gap):
-    """The rate of the bad answer at the KL-regularised optimum, if it earns `gap` more."""
-    odds = BASE / (1 - BASE) * np.exp(gap / KL_COEF)
-    return odds / (1 + odds)
-
-
-def bad_rates(share, steps, rate, others=-1.0, policy=LogLinear, visible=True, estimator="natural", every=1):
-    """Rate of the bad answer among gameable users (share) and others, [T, 2], along training.
-
-    Williams et al. (arXiv 2411.02306): the bad answer pleases gameable users (reward 2), others give it `others`. The
-    policy can tell the two apart by a trait each, or (not visible) has one trait for both.
-    """
-    kinds = np.eye(2) if visible else np.ones((2, 1))
-    features = np.stack([kinds, 0 * kinds], axis=1)
-    world = World(np.array([share, 1 - share]), features, np.log([[BASE, 1 - BASE]] * 2), {})
-    reward = np.array([[[2.0, 0.0], [others, 0.0]]])
-    made = policy(world)
-    found = train(
-        made, reward, np.ones((1, 1)), np.array([KL_COEF]), np.array([rate]),
-        steps=steps, record_every=every, estimator=estimator,
-    )  # fmt: skip
-    kind = np.zeros((2, 2, 2))
-    kind[[0, 1], [0, 1], 0] = 1  # the bad answer of either kind
-    return policy_means(made, found.theta, kind)[..., 0]
-
-
-@pytest.mark.parametrize("policy", [LogLinear, Tabular])
-@pytest.mark.parametrize("share", SHARES)
-def test_v6_final_rate_among_gameable_users_does_not_depend_on_their_share(policy, share):
-    """It is that of the KL tilt, 1e-6; the others never rise above the base rate."""
-    rates = bad_rates(share, 400, 0.2, policy=policy)
-    np.testing.assert_allclose(rates[-1], [tilted(2.0), tilted(-1.0)], atol=1e-6)
-    assert (rates[:, 1] <= BASE + 1e-9).all()
-
-
-def test_v6_vanilla_training_time_goes_as_one_over_the_share():
-    """Steps until half of the gameable users get the bad answer, times the share: constant to 1 %."""
-    times = []
-    for share in SHARES:
-        rates = bad_rates(share, int(400 / share), 0.1, estimator="exact")[:, 0]
-        times.append(share * np.interp(0.5, rates, np.arange(len(rates))))
-    np.testing.assert_allclose(times, times[0], rtol=0.01)
-
-
-def test_v6_a_generic_benchmark_hardly_notices_two_per_cent():
-    """At a share of 0.02 the mean over users moves by less than 0.02, and others, who do not mind, not at all."""
-    start, end = bad_rates(0.02, 400, 0.2, others=0.0, every=400)
-    assert end[0] - start[0] > 0.7
-    assert end[1] == pytest.approx(BASE, abs=1e-9)
-    assert 0.02 * (end[0] - start[0]) + 0.98 * (end[1] - start[1]) < 0.02
-
-
-@pytest.mark.parametrize("share", SHARES)
-def test_hidden_kind_makes_the_rate_depend_on_the_share(share):
-    """With one trait for all, everybody gets the tilt by the mean gap, 1e-6."""
-    rates = bad_rates(share, 400, 0.2, visible=False)
-    np.testing.assert_allclose(rates[-1], tilted(2 * share - (1 - share)), atol=1e-6)
-
 
 SEEDS = range(4)
 # Memory that keeps what kind of person its user is, and nothing else; oracles, so that no estimation error interferes.
@@ -111,7 +46,7 @@ def drift(share, knows_user, policy="loglinear"):
 
 def test_v6_in_the_chat_world_drift_of_known_vulnerable_users_does_not_depend_on_their_share():
     """Traits shared with others (stakes, warmth) leave a trace: within 0.003 in every world, of both groups."""
-    found = np.array([drift(share, 1.0) for share in SHARES])
+    found = np.array([drift(share, 1.0) for share in V6_SHARES])
     assert np.ptp(found[..., 1:], axis=0).max() < 0.003
 
 

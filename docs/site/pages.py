@@ -15,6 +15,8 @@ from docs.site.settings import cell, modules, parameters_page
 from sim.config import Settings, with_value
 from sim.pipeline import simulate
 from sim.problem import prepare
+from sim.validation.check import HEADER
+from sim.validation.run import table
 
 DOCS = Path(__file__).parent.parent
 ROOT = DOCS.parent
@@ -25,6 +27,7 @@ def write_all() -> None:
     """Write everything, over what an earlier build left."""
     shutil.rmtree(GENERATED, ignore_errors=True)
     pages = {"_parameters": parameters_page(), "_metrics": metrics_page(), "_names": public_names()}
+    pages["_validation"] = validation_page()
     pages |= {f"_{name}": "\n".join((ROOT / f"{name.upper()}.md").read_text().splitlines()[2:])
               for name in ("contributing", "changelog")}  # fmt: skip
     pages |= {f"_experiment_{path.stem}": experiment(path) for path in experiment_files()}
@@ -63,6 +66,15 @@ def metrics_page() -> str:
         on = splits.get(str(name), "train" if "step" in values.dims else "")
         rows.setdefault(common, f"| `{common}` | {' | '.join(cell(text) for text in texts)} | {on} |")
     return "\n".join([*lines, *rows.values()])
+
+
+def validation_page() -> str:
+    """Return the table of `experiments.validate`, from a run of every case: a minute or two."""
+    checks = sim.validate()
+    failed = [check for check in checks if not check.passed]
+    lines = [HEADER, ["---"] * len(HEADER), *table(checks)]
+    count = f"{len(checks)} checks of {sum(len(check.got) for check in checks)} numbers; {len(failed)} failed."
+    return "\n".join([count, "", *(f"| {' | '.join(cell(text) for text in line)} |" for line in lines)])
 
 
 def public_names() -> str:

@@ -4,8 +4,9 @@ A chart is 360 units wide, the width of a phone, so that its text is never scale
 axis labels stand upright: the vertical one is a line under the title.
 """
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -64,6 +65,11 @@ def text(x: float, y: float, words: str, colour: str = INK, size: float = 12, an
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size:g}" text-anchor="{anchor}" stroke="#fff" '
         f'stroke-width="3" paint-order="stroke" stroke-linejoin="round">{escape(words)}</text>'
     )
+
+
+def values_attribute(values: Mapping[str, float]) -> str:
+    """Return where the sliders stand, as the value of an HTML attribute: what was computed says what for."""
+    return escape(json.dumps(dict(values)), quote=True)
 
 
 def segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1, dash: str = "") -> str:

@@ -1,6 +1,5 @@
 """From numbers to what stands on the page: headline numbers, four charts, and the question that comes before them."""
 
-import json
 import math
 from collections.abc import Mapping
 from html import escape
@@ -27,6 +26,7 @@ from experiments.page.charts import (
     segment,
     signed,
     text,
+    values_attribute,
 )
 from experiments.page.numbers import GRID, Numbers
 from experiments.page.sliders import MAX_WEIGHT, SLIDERS, TRAINING, WORLD, WORLDS, command_of
@@ -42,7 +42,8 @@ ANSWERS = (
     NEVER,
 )
 INTRODUCTION = (
-    "<h1>How much thumbs-up is too much?</h1><p>A small model is trained by reinforcement learning on a mixture of "
+    '<div class="title" role="heading" aria-level="1">How much thumbs-up is too much?</div>'
+    "<p>A small model is trained by reinforcement learning on a mixture of "
     "rewards: scores of graders (correctness, helpfulness, model spec, safety, preference) and users' thumbs-up. Its "
     "sycophancy rate is the share of answers that side with the user where the user is wrong.</p>"
 )
@@ -76,7 +77,7 @@ def size_note() -> str:
     return (
         f"Each movement trains {runs} policies anew: {len(GRID)} weights and yours, in {WORLDS} random worlds of "
         f"{WORLD.prompts} prompts with {WORLD.responses} candidate answers, {TRAINING.steps} updates each. Curves are "
-        "means over the worlds; larger runs move the numbers a little."
+        "means over the worlds; more and larger worlds give somewhat other numbers."
     )
 
 
@@ -108,13 +109,12 @@ def page(pick: str, reveal: str, sliders: Mapping[str, str], guess: str, numbers
 
 def results(numbers: Numbers) -> str:
     """Return what is shown once the answer is revealed; `data-values` holds the sliders it was computed for."""
-    values = escape(json.dumps(numbers.values), quote=True)
     charts = ledger_chart(numbers) + strength_chart(numbers) + quality_chart(numbers)
     again = (
         f"<details><summary>The same as a command</summary><code>{escape(command_of(numbers.values))}</code></details>"
     )
     return (
-        f'<div id="numbers" data-values="{values}"><div class="charts">{charts}</div>'
+        f'<div id="numbers" data-values="{values_attribute(numbers.values)}"><div class="charts">{charts}</div>'
         f"<p><small>{size_note()}</small></p>{again}</div>"
     )
 

@@ -18,7 +18,10 @@ whose variance is divided by group - 1) and on the whole distribution (`chosen`:
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+
+from sim.world.arrays import Array
 
 Tensor = torch.Tensor
 EPSILON = 1e-4  # added to every standard deviation, as trainers do
@@ -89,6 +92,23 @@ def advantages(
     factors = reward_factors(signals, chosen, weights, prompt_weight, how, group)
     reward = torch.bmm(signals.mT, factors)
     return reward - (chosen * reward).sum(dim=1, keepdim=True)
+
+
+def group_advantages(rewards: Array, how: Normalization, weights: Array | None = None, sampled: bool = True) -> Array:
+    """Return the advantages [G] of one group of G responses, as a trainer computes them.
+
+    Args:
+        rewards: [S, G].
+        how: aggregation and scaling.
+        weights: [S]; None: all 1.
+        sampled: whether they are a sample; else they are all there are, equally likely.
+    """
+    signals = torch.as_tensor(np.asarray(rewards, dtype=float))[None]
+    weight = torch.ones(len(rewards)) if weights is None else torch.as_tensor(np.asarray(weights, dtype=float))
+    group = signals.shape[2]
+    chosen = torch.full((1, group, 1), 1 / group, dtype=signals.dtype)
+    found = advantages(signals, chosen, weight.to(signals.dtype)[:, None], how, group if sampled else 0)
+    return found[0, :, 0].numpy()
 
 
 def _inverse(spread: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+"""V7: how two actions are learned, step by step, and not only where they end."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logit
+
+from sim import rng
+from sim.training import theory
+from sim.training.policies import make_policy
+from sim.training.train import policy_log_probs, train
+from sim.validation.check import Check, check
+from sim.validation.small import small_world
+from sim.world.arrays import Array, normalize_log
+
+
+class TwoActions(NamedTuple):
+    """One prompt, two responses.
+
+    ref_prob: of the first.
+    gap: what it earns more than the other.
+    """
+
+    ref_prob: float
+    gap: float
+
+
+def along(
+    problem: TwoActions, policy: str, estimator: str, kl_coef: float, rate: float, steps: int, every: int = 1
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return the recorded steps [T] and P(first) [T] of plain steps."""
+    # A log-linear policy with a trait of +-1/sqrt(2) moves its log-odds as two logits do.
+    features = np.array([[[1.0], [-1.0]]]) / np.sqrt(2)
+    made = make_policy(policy, small_world([problem.ref_prob, 1 - problem.ref_prob], features))
+    found = train(
+        made, np.array([[[problem.gap, 0.0]]]), np.ones((1, 1)), np.full(1, kl_coef), np.full(1, rate),
+        steps=steps, record_every=every, estimator=estimator,
+    )  # fmt: skip
+    return found.steps, np.array([np.exp(policy_log_probs(made, theta))[0, 0, 0] for theta in found.theta])
+
+
+def vanilla_flow(
+    case: str, problem: TwoActions, times: Sequence[int], published: Sequence[float] | None = None, rate: float = 0.01
+) -> list[Check]:
+    """Return checks of P(first) under plain gradient flow at whole times, in units of 1 / learning rate."""
+    law = theory.two_action_flow(problem.ref_prob, problem.gap, times)
+    expected = law if published is None else np.array(published, dtype=float)
+    at = tuple(f"t = {time}" for time in times)
+    found = [check(case, "P under vanilla flow", "closed form", expected, law, 1e-5, at=at)]
+    a_unit = round(1 / rate)
+    for policy in ("tabular", "loglinear"):
+        steps, path = along(problem, policy, "exact", 0.0, rate, a_unit * max(times), a_unit)
+        got = path[np.searchsorted(steps, np.array(times) * a_unit)]
+        found.append(check(case, "P under vanilla steps", f"exact gradient, {policy}", expected, got, 1e-3, at=at))
+    return found
+
+
+def natural_path(case: str, prompts: int, candidates: int, rate: float, steps: int, seed: int = 0) -> list[Check]:
+    """Return a check on a random problem: after t natural steps the policy is the tilt by rate x t x reward."""
+    random = rng.stream(seed, "validation", case)
+    ref = np.exp(normalize_log(random.standard_normal((prompts, candidates))))
+    world, reward = small_world(ref), random.standard_normal((1, prompts, candidates))
+    policy = make_policy("tabular", world)
+    path = train(policy, reward, np.ones((1, 1)), np.zeros(1), np.full(1, rate), steps=steps)
+    expected = [theory.tilt(world.log_ref, reward[0], 1 / (rate * step)) for step in path.steps[1:]]
+    got = [policy_log_probs(policy, theta)[..., 0] for theta in path.theta[1:]]
+    what = "log pi along natural steps, against the KL tilt"
+    return [check(case, what, "natural gradient, tabular", expected, got, 1e-10)]
+
+
+def contraction(case: str, problem: TwoActions, kl_coef: float, rate: float, steps: int) -> list[Check]:
+    """Return checks that each natural step multiplies the log-ratio's distance from its end by 1 - rate kl_coef."""
+    found = []
+    for policy in ("tabular", "loglinear"):
+        path = along(problem, policy, "natural", kl_coef, rate, steps)[1]
+        left = logit(path) - logit(problem.ref_prob) - problem.gap / kl_coef
+        how = f"natural gradient, {policy}"
+        found.append(check(case, "what a step leaves of the way", how, 1 - rate * kl_coef, left[1:] / left[:-1], 1e-8))
+    return found
