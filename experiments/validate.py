@@ -19,7 +19,6 @@ from tqdm import tqdm
 from experiments.options import options_command
 from sim.config import InputError, knob
 from sim.plots.report import write_whole
-from sim.training.threads import use_one_thread
 from sim.validation.check import HEADER
 from sim.validation.run import CASES, table, validate
 
@@ -37,7 +36,6 @@ class Validate:
 @options_command("validate", Validate)
 def main(options: Validate) -> None:
     """Run the cases, print one table, write every number, and exit with 3 where a check fails."""
-    use_one_thread()
     names = read_names(options.cases)
     with tqdm(total=len(names), desc="validating", unit="case") as bar:
         checks = validate(names, lambda _: bar.update())

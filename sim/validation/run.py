@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from sim.config import InputError, unknown_name
+from sim.training.threads import use_one_thread
 from sim.validation import (
     dynamics,
     gates,
@@ -152,6 +153,7 @@ def validate(names: Iterable[str] | None = None, progress: Callable[[str], objec
     Raises:
         InputError: for a case that is not known.
     """
+    use_one_thread()  # the problems are so small that threads would only wait for each other
     wanted = list(CASES if names is None else names)
     for name in wanted:
         if name not in CASES:
