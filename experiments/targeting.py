@@ -1,7 +1,7 @@
 """QUESTION: does the policy single out vulnerable users, by their share and by what memory knows of them?
 
     python -m experiments.targeting
-    python -m experiments.targeting signals.source.thumbs_up=learned     # votes of few users teach little about them
+    python -m experiments.targeting signals.source.thumbs_up=learned     # what few votes teach is mostly noise
 
 Expect: where memory knows its user, vulnerable users end above the reference at any share, 2 % or 90 %, and the mean
 over all users does not move; where it does not know, they end where everybody does, the higher the larger their share.

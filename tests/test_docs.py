@@ -21,6 +21,8 @@ SMALLER = {
     "experiments.train": SMALL,
     "experiments.incident": ["world.prompts=120", "reviews=2"],
     "experiments.interactions": [*SMALL, "seeds=2"],
+    "experiments.overoptimization": [*SMALL[:2], "seeds=2"],
+    "experiments.mitigations": [*SMALL[:2], "seeds=2"],
     "experiments.mainline": ["world.prompts=120", "worlds=2", "updates=2"],
     "experiments.review": ["world.prompts=120", "bundles.candidates=8", "bundles.worlds=2"],
 }

@@ -15,8 +15,8 @@ on arrays of the size of the exact gradient's. They differ in the baseline that 
 GRPO and PPO may go over one sample several times (`epochs`); the ratio pi / pi_old is then clipped.
 
 The KL penalty is part of the reward (`k1`: -kl_coef log(pi / ref) of the drawn response, unbiased for the gradient of
-KL(pi || ref)), or a loss of its own (`k3`, as TRL's GRPO has it: ref / pi - log(ref / pi) - 1), whose gradient on fresh
-samples is in expectation that of KL(ref || pi), so that its fixed point is another one.
+KL(pi || ref)), or a loss of its own (`k3`: ref / pi - log(ref / pi) - 1, TRL's GRPO without its bias correction; see
+docs/peers.md), whose gradient on fresh samples is in expectation that of KL(ref || pi): its fixed point is another one.
 
 All runs of a world draw the same prompts and the same uniform numbers: common random numbers, so that two weights
 differ by what the weight does. Numbers belong to (seed, sampling_seed, step), never to a place in a batch.
