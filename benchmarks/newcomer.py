@@ -3,8 +3,8 @@
     python -m benchmarks.newcomer        # needs the tests' environment and Chromium
 
 Clones this repository into an empty folder, runs `make play` there with pip's caches off, and does in a browser what
-the page asks for: pick an answer, reveal the curve, move a slider. Expect about a minute and a half on two cores, nearly
-all of it the install; the bar is 3 minutes. What the network gives decides the rest.
+the page asks for: pick an answer, reveal the curve, move a slider. Expect about a minute and a half on two cores, most
+of it the install; the bar is 3 minutes. What the network gives decides the rest.
 """
 
 import os
