@@ -102,10 +102,11 @@ def penalty_rows(numbers: Numbers) -> Rows:
     """
     plan, row = numbers.plan, numbers.signals
     push = pushes_on(numbers, 0) @ plan.nominal[plan.planned]
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no prompt in which the attribute varies
+    # In a draw the attribute may not vary, or no longer once it is penalised: then there is no slope to step along.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         limit = np.maximum(push / numbers.cov[:, row, row], 0)
         step = numbers.excess[..., 0] * plan.kl_coefs / numbers.excess[..., 1]
-    draws = np.maximum(numbers.penalty + step, 0)
+    draws = np.maximum(numbers.penalty + np.where(np.isinf(step), np.nan, step), 0)
     draws[0] = numbers.penalty
     rows: Rows = [{"kl_coef": None, "penalty": numbers.found(limit)[0]}]
     for coef, found in zip(plan.kl_coefs, numbers.found(draws), strict=True):

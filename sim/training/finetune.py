@@ -31,7 +31,6 @@ def fit_traits(world: World, answers: Array, ridge: float) -> Array:
         answers: [P, K] probabilities of the written answers.
         ridge: above 0; makes the problem strictly convex.
     """
-
     features = world.features.reshape(-1, world.features.shape[2])
 
     def loss(theta: Array) -> tuple[float, Array]:
