@@ -96,8 +96,8 @@ def test_the_python_of_the_page_runs(page, project):
 
 
 def test_the_headline_figure_is_the_one_that_make_demo_writes():
-    figure = ROOT / "docs" / "static" / "drift.png"
-    assert Image.open(figure).info["Description"] == "python -m experiments.drift"
+    with Image.open(ROOT / "docs" / "static" / "drift.png") as figure:
+        assert figure.info["Description"] == "python -m experiments.drift"
     assert "(docs/static/drift.png)" in (ROOT / "README.md").read_text()
 
 
