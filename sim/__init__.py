@@ -13,6 +13,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.recipe`    settings, problem and columns become the arguments of a training
 * `sim.batch`     many runs of one group of settings
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.variants`  the same worlds under several variants of the settings
 * `sim.launch`    who would have noticed: checks, gates, rollout, and what users lived through
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures

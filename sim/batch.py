@@ -21,7 +21,7 @@ from sim.problem import Problem, prepare
 from sim.recipe import Table, ingredients, policy_options, training_options
 from sim.training import engines
 from sim.training.engines import Engine, EngineError
-from sim.training.trajectory import Cancelled, Trajectory
+from sim.training.trajectory import Cancelled, Trajectory, recorded
 from sim.world.arrays import ABSENT, Array
 
 FUSED_CELLS, TILE = (
@@ -281,7 +281,7 @@ def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
     """Return the steps that are recorded, [T]; without training, the reference (0) and the policy (1)."""
     if training.estimator in UNTRAINED:
         return np.array([0, 1])
-    return np.unique(np.append(np.arange(0, training.steps + 1, training.record_every), training.steps))
+    return recorded(training.steps, training.record_every)
 
 
 def batched_values(settings: Settings) -> dict[str, Any]:
