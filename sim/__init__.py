@@ -11,8 +11,10 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.analysis`  what it did: metrics, drift ledger, critical weight
 * `sim.problem`   settings and a seed become one world with its signals and metrics
 * `sim.recipe`    settings, problem and columns become the arguments of a training
-* `sim.batch`     many runs of one group of settings
+* `sim.batch`     one batch: runs of one world, trained and measured together
+* `sim.workers`   many runs: worlds and chunks shared out to threads
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.variants`  the same worlds under several variants of the settings
 * `sim.launch`    who would have noticed: checks, gates, rollout, and what users lived through
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures

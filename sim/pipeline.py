@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
-from sim.batch import batched_values, engine_of, recorded_steps, run_table
+from sim.batch import batched_values, engine_of, recorded_steps
 from sim.checks import check
 from sim.config import SAMPLED, InputError, Settings, unknown_name, with_value
-from sim.problem import Problem, prepare
+from sim.problem import Problem
+from sim.workers import run_table
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
@@ -33,18 +34,19 @@ def simulate(
 
     Args:
         settings: what all runs share.
-        columns: dotted key -> [R] values; keys are seed, kl_coef, training.learning_rate and mixture.weights.NAME.
+        columns: dotted key -> [R] values; keys are those of `sim.batch.batched_values`: seed, kl_coef,
+            training.learning_rate, training.sampling_seed, mixture.weights.NAME and mixture.constraints.NAME.
         progress: called with the number of runs done.
         workers: threads; the number of cores where None. The numbers do not depend on it.
 
     Raises:
-        InputError: naming every setting that is out of range, a key that cannot vary, or a bad score table.
+        InputError: naming every setting that is out of range, a key that cannot vary, a bad score table, or the first
+            run that diverged.
     """
     check(settings)
     table = batch_table(settings, columns or {})
-    problem = prepare(settings, int(table["seed"][0]))
-    outcome = run_table(settings, table, workers=workers, progress=progress)
-    return to_dataset(settings, problem, table, outcome.found)
+    found, problem = run_table(settings, table, workers=workers, progress=progress)
+    return to_dataset(settings, problem, table, found)
 
 
 def describe(settings: Settings, problem: Problem) -> dict[str, dict[str, str]]:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from test_mixture import SMALL
 
 import sim
+from sim import workers
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
 from sim.checks import problems
 from sim.config import with_value
@@ -29,6 +31,21 @@ def test_a_run_does_not_depend_on_who_shares_its_batch():
 def test_same_seed_same_numbers():
     first, second = (sim.simulate(SMALL)["sycophancy/rate"].values for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_each_world_is_prepared_once_and_torch_keeps_to_one_thread_meanwhile(monkeypatch):
+    """From Python nobody has set its threads: a chunk would fight with the next one for cores."""
+    seeds, threads, real = [], [], workers.run_batch
+    monkeypatch.setattr(workers, "prepare", lambda settings, seed: [seeds.append(seed), prepare(settings, seed)][1])
+    monkeypatch.setattr(workers, "run_batch", lambda *given: [threads.append(torch.get_num_threads()), real(*given)][1])
+    torch.set_num_threads(2)
+    try:
+        sim.simulate(SMALL, {"seed": [0, 1, 1, 0]})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert sorted(seeds) == [0, 1]
+    assert set(threads) == {1}
 
 
 def test_every_variable_says_what_it_is():

@@ -191,16 +191,16 @@ def test_a_failing_run_fails_alone(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("poison")])
 def test_a_batch_that_raises_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch, error):
-    from sim import batch
+    from sim import workers
 
-    real = batch.run_batch
+    real = workers.run_batch
 
     def broken(settings, problem, table, cancelled):
         if 0.3 in np.round(table["mixture.weights.thumbs_up"], 6):
             raise error
         return real(settings, problem, table, cancelled)
 
-    monkeypatch.setattr(batch, "run_batch", broken)
+    monkeypatch.setattr(workers, "run_batch", broken)
     assert run_shard(a_shard(), started(tmp_path)) == 1
     data = open_sweep(tmp_path)
     assert (data["status"].values == "FAILED").tolist() == [False, False, False, True, False, False]
@@ -208,16 +208,16 @@ def test_a_batch_that_raises_is_halved_until_the_culprit_stands_alone(tmp_path, 
 
 
 def test_too_large_a_batch_is_halved_and_nothing_fails(tmp_path, monkeypatch):
-    from sim import batch
+    from sim import workers
 
-    real = batch.run_batch
+    real = workers.run_batch
 
     def narrow(settings, problem, table, cancelled):
         if len(table["seed"]) > 1:
             raise MemoryError
         return real(settings, problem, table, cancelled)
 
-    monkeypatch.setattr(batch, "run_batch", narrow)
+    monkeypatch.setattr(workers, "run_batch", narrow)
     assert run_shard(a_shard(), started(tmp_path)) == 0
 
 

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.batch import Outcome, engine_of, recorded_steps, start_table, workers_of, worlds
+from sim.batch import engine_of, recorded_steps
 from sim.config import Chat, Scores, Settings
 from sim.pipeline import causes, describe
 from sim.problem import Problem
 from sim.sweep.plan import Group, flatten
 from sim.sweep.results import COMPLETED, FAILED, Store, run_ids
+from sim.workers import Outcome, Workers, start_table, worlds
 from sim.world.arrays import Array
 
 SHARDS_AHEAD = 2  # queued behind the one at work: enough that nobody waits, few enough to fit in memory
@@ -73,7 +74,7 @@ def run_shards(
     """
     ahead: deque[list[Future[Any]]] = deque()
     settings, world = None, None
-    with workers_of(workers) as pool:
+    with Workers(workers) as pool:
         for shard in shards:
             if world is None or shard.settings is not settings:
                 settings, world = shard.settings, worlds(pool, shard.settings)
