@@ -1,22 +1,25 @@
 """V7: how two actions are learned, step by step, and not only where they end."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
 from sim import rng
+from sim.config import InputError
 from sim.training import theory
 from sim.training.policies import make_policy
 from sim.training.train import policy_log_probs, train
+from sim.validation import inputs
 from sim.validation.check import Check, check
 from sim.validation.small import small_world
 from sim.world.arrays import Array, normalize_log
 
 
-class TwoActions(NamedTuple):
+@dataclass(frozen=True)
+class TwoActions:
     """One prompt, two responses.
 
     ref_prob: of the first.
@@ -25,6 +28,11 @@ class TwoActions(NamedTuple):
 
     ref_prob: float
     gap: float
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        inputs.chance("ref_prob", self.ref_prob, 1)
+        inputs.numbers("gap", self.gap, 1)
 
 
 def along(
@@ -45,8 +53,10 @@ def vanilla_flow(
     case: str, problem: TwoActions, times: Sequence[int], published: Sequence[float] | None = None, rate: float = 0.01
 ) -> list[Check]:
     """Return checks of P(first) under plain gradient flow at whole times, in units of 1 / learning rate."""
+    inputs.whole("times", times)
+    inputs.numbers("rate", rate, 1, above=0, high=1)
     law = theory.two_action_flow(problem.ref_prob, problem.gap, times)
-    expected = law if published is None else np.array(published, dtype=float)
+    expected = inputs.expected(published, law)
     at = tuple(f"t = {time}" for time in times)
     found = [check(case, "P under vanilla flow", "closed form", expected, law, 1e-5, at=at)]
     a_unit = round(1 / rate)
@@ -59,6 +69,8 @@ def vanilla_flow(
 
 def natural_path(case: str, prompts: int, candidates: int, rate: float, steps: int, seed: int = 0) -> list[Check]:
     """Return a check on a random problem: after t natural steps the policy is the tilt by rate x t x reward."""
+    inputs.whole("prompts, candidates, steps", (prompts, candidates, steps))
+    inputs.numbers("rate", rate, 1, above=0)
     random = rng.stream(seed, "validation", case)
     ref = np.exp(normalize_log(random.standard_normal((prompts, candidates))))
     world, reward = small_world(ref), random.standard_normal((1, prompts, candidates))
@@ -72,6 +84,11 @@ def natural_path(case: str, prompts: int, candidates: int, rate: float, steps: i
 
 def contraction(case: str, problem: TwoActions, kl_coef: float, rate: float, steps: int) -> list[Check]:
     """Return checks that each natural step multiplies the log-ratio's distance from its end by 1 - rate kl_coef."""
+    inputs.numbers("kl_coef", kl_coef, 1, above=0)
+    inputs.numbers("rate", rate, 1, above=0, below=1 / kl_coef)
+    inputs.whole("steps", steps)
+    if not problem.gap:
+        raise InputError("gap = 0: there is no way to go")
     found = []
     for policy in ("tabular", "loglinear"):
         path = along(problem, policy, "natural", kl_coef, rate, steps)[1]

@@ -8,29 +8,40 @@ d = sqrt(KL) = lambda / sqrt(2), so the true reward gained is exactly
 highest 1 / (4 bend) at KL 1 / (8 bend^2), and below 0 beyond KL 1 / (2 bend^2) (Gao et al., arXiv 2210.10760).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from sim.analysis.overoptimization import curve, fit, spaced
 from sim.training.policies import make_policy
 from sim.training.train import kl_and_entropy, policy_means, train
+from sim.validation import inputs
 from sim.validation.check import Check, check
 from sim.validation.small import small_world
 from sim.world.arrays import Array, World
 
+STRONGEST = 1.05  # tilt that is looked at, in units of 1 / bend: just beyond where nothing is left of the gain
 
-class Gaussian(NamedTuple):
+
+@dataclass(frozen=True)
+class Gaussian:
     """The problem on a grid.
 
     bend: of the true reward.
-    low, high, points: of the grid; it must reach a few beyond 1 / bend.
+    low, high, points: of the grid; it must reach 5 beyond the tilts that are looked at, which are up to 1.05 / bend.
     """
 
     bend: float
     low: float = -8.0
     high: float = 16.0
     points: int = 1201
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        inputs.numbers("bend", self.bend, 1, above=0)
+        inputs.numbers("low", self.low, 1, high=-5)
+        inputs.numbers("high", self.high, 1, low=STRONGEST / self.bend + 5)
+        inputs.whole("points", self.points, low=600)
 
     def arrays(self) -> tuple[World, Array, Array]:
         """Return the world, the proxy and the true reward, each [1, K]; a log-linear policy sees x."""
@@ -57,7 +68,7 @@ def path(problem: Gaussian, policy: str, kl_coef: Array, learning_rate: Array, s
 def gaussian_frontier(case: str, problem: Gaussian) -> list[Check]:
     """Return checks of the curve, its peak and its zero, and that both ways of stopping lie on it."""
     a, b = problem.coefficients()
-    strengths = np.linspace(0.05, 1.05, 12) / problem.bend
+    strengths = np.linspace(0.05, STRONGEST, 12) / problem.bend
     found = []
     for policy in ("tabular", "loglinear"):
         how = f"natural gradient, {policy}"

@@ -1,18 +1,20 @@
 """V2 and V11: what a fitted reward can say, and what an ensemble of them is worth."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logit
 
 from sim import rng
 from sim.rewards.reward_models import combine, fit_bradley_terry
+from sim.validation import inputs
 from sim.validation.check import Check, check
 from sim.world.arrays import Array
 
 
-class Preferences(NamedTuple):
+@dataclass(frozen=True)
+class Preferences:
     """Pairwise preferences over K responses of one prompt.
 
     policy: [K] probabilities with which they are drawn.
@@ -23,6 +25,12 @@ class Preferences(NamedTuple):
     policy: Sequence[float]
     agrees: Sequence[bool]
     prefer: Sequence[float]
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        count = inputs.distribution("policy", self.policy)
+        inputs.two_kinds("agrees", self.agrees, count)
+        inputs.chance("prefer", self.prefer, count * (count - 1) // 2)
 
 
 def fitted_reward(problem: Preferences) -> tuple[float, float, Array]:
@@ -56,6 +64,7 @@ def opposite_signs(
         reward: [K] expected, mean 0 under the policy.
         printed: rounding of the expected numbers; three times that for the rewards.
     """
+    inputs.numbers("reward", reward, len(problem.policy))
     found = fitted_reward(problem)
     return [
         check(case, "raters' mean log-odds for agreement", "Bradley-Terry fit", bias, found[0], printed),
@@ -65,7 +74,8 @@ def opposite_signs(
     ]
 
 
-class Ensemble(NamedTuple):
+@dataclass(frozen=True)
+class Ensemble:
     """Reward models that err around the true reward.
 
     members: k.
@@ -78,6 +88,13 @@ class Ensemble(NamedTuple):
     shared: float
     spread: float = 1.0
     error: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        inputs.whole("members", self.members)
+        inputs.numbers("shared", self.shared, 1, low=0, high=1)
+        inputs.numbers("spread", self.spread, 1, above=0)
+        inputs.numbers("error", self.error, 1, low=0)
 
     def law(self) -> float:
         """Return the slope of true on mean score, s^2 / (s^2 + e^2 (rho + (1 - rho) / k))."""
@@ -104,7 +121,8 @@ def ensemble_slopes(
 ) -> list[Check]:
     """Return checks of the slope of true on proxy for each ensemble."""
     law = [problem.law() for problem in problems]
-    expected = law if published is None else published
+    expected = inputs.expected(published, law)
+    inputs.whole("samples", samples, low=2)
     at = tuple(f"k = {problem.members}, rho = {problem.shared:g}" for problem in problems)
     got = [slope(problem, samples, seed) for problem in problems]
     return [
