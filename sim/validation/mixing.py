@@ -20,6 +20,7 @@ from sim.validation.check import Check, check, mean_and_error
 from sim.validation.small import (
     ADAM,
     ADAM_BAND,
+    DRAWN,
     EVERY_DRAWN,
     EXPECTED,
     LEFT,
@@ -167,6 +168,9 @@ def super_additivity(
     for way in EXPECTED:
         rise = class_probability(problem, weights, way) - ref_prob
         found.append(check(case, what, way.name, expected, rise, 1e-6, at=names))
+    for way in DRAWN:
+        mean, error = mean_and_error(sampled_probability(problem, weights, way) - ref_prob)
+        found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, at=names))
     alone = expected[counts.index(1)] * np.array(counts)
     more = np.array([index for index, count in enumerate(counts) if count > 1])
     beyond = check(

@@ -11,7 +11,7 @@ from sim.training.policies import make_policy
 from sim.training.train import policy_log_probs, train
 from sim.validation import inputs
 from sim.validation.check import Check, check
-from sim.validation.small import small_world
+from sim.validation.small import Way, sampled_ends, small_world
 from sim.world.arrays import Array
 
 TOGETHER = Normalization("sum_then_normalize", "group")
@@ -96,4 +96,8 @@ def never_above(case: str, weights: Sequence[float], kl_coef: float = 0.3) -> li
         rate = np.exp(policy_log_probs(made, path.theta[-1]))[0, :2].sum(axis=0)
         how = f"exact gradient, {policy}"
         found.append(check(case, "P(class) under dilution", how, 0.5, rate, 1e-9, bound="at most", at=at))
+    for way in (Way("tabular", "grpo"), Way("loglinear", "grpo")):
+        drawn = sampled_ends(world, signals, both, np.full(runs, kl_coef), way, normalization=TOGETHER)
+        rate = drawn[:, 0, :2].sum(axis=1).mean(axis=0)
+        found.append(check(case, "P(class) under dilution", way.name, 0.5, rate, 0.0, bound="at most", at=at))
     return found

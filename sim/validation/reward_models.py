@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import logit
 
 from sim import rng
 from sim.rewards.reward_models import combine, fit_bradley_terry
 from sim.validation import inputs
-from sim.validation.check import Check, check
+from sim.validation.check import Check, check, mean_and_error
+from sim.validation.small import REPLICAS
 from sim.world.arrays import Array
+
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,56 @@ def fitted_reward(problem: Preferences) -> tuple[float, float, Array]:
 
     Pairs are drawn independently from the policy; the raters' mean is over pairs of which just one agrees.
     """
-    policy, agrees = np.array(problem.policy, dtype=float), np.array(problem.agrees, dtype=bool)
+    agrees, (first, second, often) = np.array(problem.agrees, dtype=bool), _pairs(problem)
     prefer = np.array(problem.prefer, dtype=float)
-    first, second = np.triu_indices(len(policy), 1)
-    often = policy[first] * policy[second] * 1e6
-    found = fit_bradley_terry(np.eye(len(policy)), first, second, (often * prefer)[None], often[None], ridge=0.0)[0]
-    found = found - policy @ found
     one = agrees[first] != agrees[second]
     favour = np.where(agrees[first], 1.0, -1.0) * logit(prefer)
     bias = float((often * favour)[one].sum() / often[one].sum())
-    means = [found[who] @ policy[who] / policy[who].sum() for who in (agrees, ~agrees)]
-    return bias, float(means[0] - means[1]), found
+    # A ridge of 0: how many comparisons there are does not matter, their shares do.
+    reward = _fit(problem, (1e6 * often * prefer)[None], 1e6 * often[None])
+    return bias, float(_mean_gap(problem, reward)[0]), reward[0]
+
+
+def drawn_rewards(problem: Preferences, comparisons: int, seed: int = 0) -> tuple[Array, Array]:
+    """Return the mean gap [N] and the reward [N, K] fitted to N samples of so many comparisons."""
+    _, _, often = _pairs(problem)
+    prefer = np.array(problem.prefer, dtype=float)
+    share = np.concatenate([often * prefer, often * (1 - prefer)]) / often.sum()
+    random = rng.stream(seed, "validation", "comparisons")
+    wins, losses = np.split(random.multinomial(comparisons, share, size=REPLICAS).astype(float), 2, axis=1)
+    reward = _fit(problem, wins, wins + losses)
+    return _mean_gap(problem, reward), reward
+
+
+def _pairs(problem: Preferences) -> tuple[Indices, Indices, Array]:
+    """Return the two responses of each pair, and how often it is drawn."""
+    policy = np.array(problem.policy, dtype=float)
+    first, second = np.triu_indices(len(policy), 1)
+    return first, second, policy[first] * policy[second]
+
+
+def _fit(problem: Preferences, wins: Array, count: Array) -> Array:
+    """Return the fitted rewards [N, K], of mean 0 under the policy, for wins of the first out of `count` each."""
+    first, second, _ = _pairs(problem)
+    found = fit_bradley_terry(np.eye(len(problem.policy)), first, second, wins, count, ridge=0.0)
+    return found - (found @ np.array(problem.policy, dtype=float))[:, None]
+
+
+def _mean_gap(problem: Preferences, reward: Array) -> Array:
+    """Return [N]: the mean reward [N, K] of what agrees minus that of what does not, under the policy."""
+    policy, agrees = np.array(problem.policy, dtype=float), np.array(problem.agrees, dtype=bool)
+    means = [reward[:, who] @ policy[who] / policy[who].sum() for who in (agrees, ~agrees)]
+    return np.asarray(means[0] - means[1])
 
 
 def opposite_signs(
-    case: str, problem: Preferences, bias: float, gap: float, reward: Sequence[float], printed: float = 0.0005
+    case: str,
+    problem: Preferences,
+    bias: float,
+    gap: float,
+    reward: Sequence[float],
+    printed: float = 0.0005,
+    comparisons: int = 100_000,
 ) -> list[Check]:
     """Return checks of a problem in which raters favour agreement and the reward fitted to them does not.
 
@@ -63,14 +102,20 @@ def opposite_signs(
         gap: expected mean gap of the fitted reward.
         reward: [K] expected, mean 0 under the policy.
         printed: rounding of the expected numbers; three times that for the rewards.
+        comparisons: in each of the samples that are drawn.
     """
     inputs.numbers("reward", reward, len(problem.policy))
-    found = fitted_reward(problem)
+    inputs.whole("comparisons", comparisons)
+    found, drawn = fitted_reward(problem), drawn_rewards(problem, comparisons)
+    how = f"sampled ({REPLICAS} x {comparisons:,} comparisons)"
+    (middle, error), (rewards, errors) = (mean_and_error(values) for values in drawn)
     return [
         check(case, "raters' mean log-odds for agreement", "Bradley-Terry fit", bias, found[0], printed),
         check(case, "mean gap of the fitted reward", "Bradley-Terry fit", gap, found[1], printed),
         check(case, "fitted reward", "Bradley-Terry fit", reward, found[2], 3 * printed),
         check(case, "sign of one times sign of the other", "Bradley-Terry fit", -1, np.sign(found[0] * found[1]), 0.0),
+        check(case, "mean gap of the fitted reward", how, gap, middle, np.inf, error=error, slack=printed),
+        check(case, "fitted reward", how, reward, rewards, np.inf, error=errors, slack=3 * printed),
     ]
 
 

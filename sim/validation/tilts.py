@@ -12,7 +12,7 @@ from sim.config import InputError
 from sim.training import theory
 from sim.validation import inputs
 from sim.validation.check import Check, check, mean_and_error
-from sim.validation.small import DRAWN, EXPECTED, LEFT, SAMPLED_BAND, ends, sampled_ends, small_world
+from sim.validation.small import ADAM, ADAM_BAND, DRAWN, EXPECTED, LEFT, SAMPLED_BAND, ends, sampled_ends, small_world
 from sim.world.arrays import Array, normalize_log
 
 
@@ -87,9 +87,9 @@ def trained(
     world, inside = small_world(problem.ref_probs), np.array(problem.inside, dtype=float)
     arguments = (world, reward[None], np.ones((1, len(kl_coef))), np.array(kl_coef, dtype=float))
     found = []
-    for way in EXPECTED:
-        probability = inside @ ends(*arguments, way)[0]
-        found.append(check(case, what, way.name, expected, probability, tolerance, at=at))
+    for way in (*EXPECTED, *ADAM):
+        probability, band = inside @ ends(*arguments, way)[0], max(tolerance, ADAM_BAND if way in ADAM else 0.0)
+        found.append(check(case, what, way.name, expected, probability, band, at=at))
     for way in DRAWN:
         mean, error = mean_and_error(np.einsum("k,nkr->nr", inside, sampled_ends(*arguments, way)[:, 0]))
         found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, at=at))
