@@ -102,7 +102,8 @@ def penalty_rows(numbers: Numbers) -> Rows:
     """
     plan, row = numbers.plan, numbers.signals
     push = pushes_on(numbers, 0) @ plan.nominal[plan.planned]
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no prompt in which the attribute varies
+    # A draw may hold no prompt in which the attribute varies, or hardly any.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         limit = np.maximum(push / numbers.cov[:, row, row], 0)
         step = numbers.excess[..., 0] * plan.kl_coefs / numbers.excess[..., 1]
     draws = np.maximum(numbers.penalty + step, 0)
