@@ -54,7 +54,7 @@ def read_settings(config: DictConfig) -> Settings:
         raise InputError("config: the defaults list must start with a settings schema")
     found = list(_unknown_keys(settings))
     if found:
-        raise InputError("\n".join(found))
+        raise InputError(*found)
     return settings
 
 

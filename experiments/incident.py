@@ -78,7 +78,7 @@ def main(settings: Incident) -> None:
     if not isinstance(settings.world, Chat):
         problems.append("world: a launch needs users, so world must be chat")
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     out = writable(settings.out)
     bar = tqdm(total=13, desc="incident", unit="step")
 

@@ -45,7 +45,7 @@ def to_options(config: DictConfig, schema: type[OptionsT]) -> OptionsT:
     known = [item.name for item in dataclasses.fields(schema)]  # type: ignore[arg-type]
     unknown = [unknown_name("key", name, known) for name in vars(options) if name not in known]
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError(*unknown)
     return options
 
 

@@ -67,7 +67,7 @@ def main(settings: ReviewRun) -> None:
     if len(processes) < 2:
         problems.append(f"after.name = {settings.after.name}: must differ from before.name")
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     out = writable(settings.out)
     table = run(settings, processes)
     bad = is_bad(table, settings.bundles.tolerated_rise)

@@ -23,9 +23,13 @@ from sim.config import (
     Training,
     Users,
     outside_fused,
+    shown,
     unknown_name,
     walk,
 )  # fmt: skip
+
+WHOLE = 2**53  # of a whole number; beyond it, floating point leaves gaps
+LARGEST = 1e30  # of any other: products of several, and their squares, stay finite
 
 
 def problems(settings: Settings) -> list[str]:
@@ -38,9 +42,9 @@ def problems(settings: Settings) -> list[str]:
     for name, item, value in walk(settings):
         entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
         for label, entry in entries.items():
-            complaint = _complaint(entry, item.metadata)
+            complaint = out_of_range(entry, item.metadata)
             if complaint:
-                found.append(f"{label} = {entry}: {complaint}")
+                found.append(f"{label} = {shown(entry)}: {complaint}")
     return found + _idle(settings) + _cross_checks(settings)
 
 
@@ -51,7 +55,9 @@ def _idle(settings: Settings) -> list[str]:
     for name, (item, value) in leaves.items():
         needs = item.metadata.get("needs")
         if needs and value != item.default and needs[0] in leaves and leaves[needs[0]][1] not in needs[1]:
-            found.append(f"{name} = {value}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}")
+            found.append(
+                f"{name} = {shown(value)}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}"
+            )
     return found
 
 
@@ -70,11 +76,16 @@ def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
         elif get_origin(wanted) is dict:
             if isinstance(value, dict):
                 kind = get_args(wanted)[1]
-                found += [f"{name}.{key} = {entry}: {w}" for key, entry in value.items() if (w := _wrong(entry, kind))]
+                found += [f"{name}: a name must be text, got {shown(key)}" for key in value if not isinstance(key, str)]
+                found += [
+                    f"{name}.{shown(key)} = {shown(entry)}: {wrong}"
+                    for key, entry in value.items()
+                    if (wrong := wrong_kind(entry, kind))
+                ]
             else:
-                found.append(f"{name} = {value}: must be a dictionary")
-        elif complaint := _wrong(value, wanted):
-            found.append(f"{name} = {value}: {complaint}")
+                found.append(f"{name} = {shown(value)}: must be a dictionary")
+        elif complaint := wrong_kind(value, wanted):
+            found.append(f"{name} = {shown(value)}: {complaint}")
     return found
 
 
@@ -86,7 +97,8 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _wrong(value: Any, kind: Any) -> str:
+def wrong_kind(value: Any, kind: Any) -> str:
+    """Return what kind a value must be of, or an empty text; a whole number is a number, true and false are none."""
     accepted = (int, float) if kind is float else kind
     right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     return "" if right else f"must be {_KINDS[kind]}"
@@ -96,16 +108,17 @@ def check(settings: Settings) -> Settings:
     """Return the settings, or raise `InputError` with every problem, a line each."""
     found = problems(settings)
     if found:
-        raise InputError("\n".join(found))
+        raise InputError(*found)
     return settings
 
 
-def _complaint(value: Any, limits: Any) -> str:
+def out_of_range(value: Any, limits: Any) -> str:
+    """Return what is wrong with a value of the right kind, or an empty text."""
     if limits.get("choices") and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
     if isinstance(value, bool | str):
         return ""
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "must be a finite number"
     if limits.get("low") is not None and value < limits["low"]:
         return f"must be >= {limits['low']}"
@@ -113,7 +126,8 @@ def _complaint(value: Any, limits: Any) -> str:
         return f"must be > {limits['above']}"
     if limits.get("high") is not None and value > limits["high"]:
         return f"must be <= {limits['high']}"
-    return ""
+    largest = WHOLE if isinstance(value, int) else LARGEST
+    return f"must be at most {largest:g} in size" if abs(value) > largest else ""
 
 
 def _cross_checks(settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sim.analysis.ledger import check_strength
 from sim.batch import batched_values, engine_of, recorded_steps
 from sim.checks import check
-from sim.config import SAMPLED, InputError, Settings, unknown_name, with_value
+from sim.config import SAMPLED, InputError, Settings, shown, unknown_name, with_value
 from sim.problem import Problem
 from sim.workers import run_table
 from sim.world.arrays import Array
@@ -44,7 +44,9 @@ def simulate(
             run that diverged.
     """
     check(settings)
-    table = batch_table(settings, columns or {})
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers = {shown(workers)}: must be a whole number >= 1")
+    table = batch_table(settings, {} if columns is None else columns)
     found, problem = run_table(settings, table, workers=workers, progress=progress)
     return to_dataset(settings, problem, table, found)
 
@@ -98,10 +100,7 @@ def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dic
     """Return a value per run for every batched key, checked."""
     if not isinstance(columns, Mapping):
         raise InputError(f"columns: expected a mapping of keys to values, got {type(columns).__name__}")
-    given = {key: np.atleast_1d(np.asarray(values)) for key, values in columns.items()}
-    for key, values in given.items():
-        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
-            raise InputError(f"columns: {key} must be a list of numbers, one per run")
+    given = {key: _column(key, values) for key, values in columns.items()}
     lengths = {len(values) for values in given.values()} or {1}
     if len(lengths) > 1:
         raise InputError(f"columns: lengths differ ({', '.join(f'{key}: {len(v)}' for key, v in given.items())})")
@@ -114,3 +113,13 @@ def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dic
         for value in np.unique(values):
             check(with_value(settings, key, value.item() if kind is int else float(value)))
     return {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
+
+
+def _column(key: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        column = np.atleast_1d(np.asarray(values))
+    except (ValueError, TypeError):  # lists of different lengths, for one
+        column = np.empty(0)
+    if column.ndim != 1 or not len(column) or column.dtype.kind not in "iuf":
+        raise InputError(f"columns: {shown(key)} must be a list of numbers, one per run")
+    return column

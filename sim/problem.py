@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics
-from sim.config import Chat, InputError, Scores, Settings, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Scores, Settings, unknown_name, with_value
 from sim.rewards.learned import Reports, learn_signals
 from sim.rewards.signals import LEARNED, SIGNALS, score
 from sim.training.finetune import fine_tune
@@ -41,10 +42,15 @@ def prepare(settings: Settings, seed: int) -> Problem:
     """Return the problem that the settings describe under one seed.
 
     Signals of the mixture that people give are learned; those outside it stay oracles, since no run reads them.
+
+    Raises:
+        InputError: naming every setting that is out of range or unknown, or a bad score table.
     """
+    check(settings)
+    check(with_value(settings, "seed", seed))
     unknown = name_problems(settings)
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError(*unknown)
     if isinstance(settings.world, Chat):
         splits = make_chat(settings.world, settings.users, settings.memory, seed)
         return chat_problem(

@@ -15,6 +15,7 @@ from sim.config import Feedback
 from sim.world.arrays import Array, World
 
 Indices = npt.NDArray[np.int64]
+SURE = 700.0  # log-odds; beyond them a number would overflow, and a share is 1 to the last digit
 SECOND_MASS = 1e-9  # a policy that leaves less than this to all other answers shows no second one
 
 
@@ -47,7 +48,8 @@ def vote_probabilities(logit: Array, feedback: Feedback) -> tuple[Array, Array]:
         logit: [P, K] log-odds of a thumbs-up (`sim.world.users.vote_logit`).
         feedback: the knobs.
     """
-    eager = feedback.participation * np.exp(feedback.intensity * np.abs(logit))
+    feeling = np.minimum(feedback.intensity * np.abs(logit), SURE)
+    eager = feedback.participation * np.exp(feeling)
     votes = eager / (eager + 1 - feedback.participation)
     return votes, flipped(expit(logit), feedback.vote_noise)
 

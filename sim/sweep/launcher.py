@@ -148,10 +148,10 @@ class BatchedLauncher(Launcher):
             before = store.manifest()["base"]
             differ = [k for k in base if k in before and base[k] != before[k] and k not in NOT_IDENTITY]
             if differ and self.resume != "extend":
-                lines = "\n".join(f"  - {key}: {before[key]} -> {base[key]}" for key in differ)
                 raise InputError(
                     f"{store.folder}: the sweep in this folder has other settings; use a new hydra.sweep.dir, or "
-                    f"hydra.launcher.resume=extend\n{lines}"
+                    "hydra.launcher.resume=extend",
+                    *(f"  - {key}: {before[key]} -> {base[key]}" for key in differ),
                 )
             base = {key: value for key, value in before.items() if key in base}
         self.opened = True

@@ -117,7 +117,7 @@ class _Complaints:
         for text, numbers in self.jobs.items():
             shown = ", ".join(map(str, numbers[:NAMED_JOBS])) + (", ..." if len(numbers) > NAMED_JOBS else "")
             lines.append(f"  - {text}  (job {shown})")
-        raise InputError("Invalid sweep, nothing was run:\n" + "\n".join(lines))
+        raise InputError("Invalid sweep, nothing was run:", *lines)
 
 
 class _Reader:

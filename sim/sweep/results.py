@@ -8,6 +8,7 @@ a row is what marks a run as done. Each part carries the settings its runs share
 checksums. Nothing is pickled.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.config import InputError
+from sim.config import InputError, shown
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         """Take the sweep's folder (the one that holds `sweep/`)."""
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"path = {shown(folder)}: must be the folder of a sweep")
         self.folder = Path(folder)
         self.inner = self.folder / "sweep"
         self.manifest_path = self.inner / "manifest.json"
@@ -199,15 +202,21 @@ def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
 
 
 def export(data: "xr.Dataset", path: str | Path) -> None:
-    """Write a data set as one flat table, a row per run and step, to .parquet or .csv."""
-    target = Path(path)
+    """Write a data set as one flat table, a row per run and step, to .parquet or .csv, whole or not at all.
+
+    Raises:
+        InputError: for something else than a data set, another ending, or a place where no file can be written.
+    """
+    import xarray as xr
+
+    if not isinstance(data, xr.Dataset):
+        raise InputError(f"data: expected a data set, got {type(data).__name__}")
+    ending = Path(path).suffix if isinstance(path, str | os.PathLike) else ""
+    if ending not in (".parquet", ".csv"):
+        raise InputError(f"path = {shown(path)}: the ending must be .parquet or .csv")
     table = data.to_dataframe().reset_index()
-    if target.suffix == ".parquet":
-        table.to_parquet(target, index=False)
-    elif target.suffix == ".csv":
-        table.to_csv(target, index=False)
-    else:
-        raise InputError(f"{path}: the ending must be .parquet or .csv")
+    content = table.to_parquet(index=False) if ending == ".parquet" else table.to_csv(index=False).encode()
+    _replace(Path(path), content)
 
 
 def versions() -> dict[str, str]:
@@ -254,8 +263,8 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there is untouched"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        with contextlib.suppress(OSError, ValueError):
+            partial.unlink()
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written ({reason}); what was there is untouched") from None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import groupby
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, shown, unknown_name
 from sim.training.threads import use_one_thread
 from sim.validation import (
     best_of_n,
@@ -156,9 +156,11 @@ def validate(names: Iterable[str] | None = None, progress: Callable[[str], objec
         InputError: for a case that is not known.
     """
     use_one_thread()  # the problems are so small that threads would only wait for each other
+    if names is not None and not isinstance(names, Iterable):
+        raise InputError(f"cases = {shown(names)}: must be names, such as [V1a,V9]")
     wanted = list(CASES if names is None else names)
     for name in wanted:
-        if name not in CASES:
+        if not isinstance(name, str) or name not in CASES:
             raise InputError(f"cases: {unknown_name('case', name, list(CASES))}")
     found = []
     for name in wanted:
