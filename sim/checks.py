@@ -6,9 +6,12 @@ world is prepared (`sim/problem.py`).
 
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
 
 from sim.config import (
     UNTRAINED,
@@ -25,14 +28,17 @@ from sim.config import (
     outside_fused,
     unknown_name,
     walk,
+    with_row,
 )  # fmt: skip
+
+# What a natural step takes of the way from the reference: the penalty turns the log-ratio x into (1 - KL_STEP) x before
+# the rewards' pull is added (V7 in docs/validation.md), so from 2 on x swings, or grows, for ever.
+KL_STEP = "kl_coef x training.learning_rate"
 
 
 def problems(settings: Settings) -> list[str]:
     """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
-    if not isinstance(settings, Settings):
-        return [f"settings: expected Settings, got {type(settings).__name__}"]
-    found = _wrong_kinds(settings)
+    found = kind_problems(settings)
     if found:
         return found
     for name, item, value in walk(settings):
@@ -42,6 +48,50 @@ def problems(settings: Settings) -> list[str]:
             if complaint:
                 found.append(f"{label} = {entry}: {complaint}")
     return found + _idle(settings) + _cross_checks(settings)
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings, or raise `InputError` with every problem, a line each."""
+    found = problems(settings)
+    if found:
+        raise InputError("\n".join(found))
+    return settings
+
+
+def kind_problems(settings: Settings) -> list[str]:
+    """Return one line for each value that is not of its field's type; what follows may then rely on types."""
+    if not isinstance(settings, Settings):
+        return [f"settings: expected Settings, got {type(settings).__name__}"]
+    return _wrong_kinds(settings)
+
+
+def table_problems(settings: Settings, table: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.intp]]:
+    """Return what is wrong with R runs, complaint -> its rows; empty if all are fine.
+
+    Ranges are intervals, so a column is looked at value by value only if one of its ends is wrong.
+
+    Args:
+        settings: what the runs share, each value of its field's type.
+        table: every batched key -> [R] (`sim.batch.batched_values`).
+    """
+    with np.errstate(over="ignore"):
+        columns = {**table, KL_STEP: table["kl_coef"] * table["training.learning_rate"]}
+
+    @functools.cache
+    def wrong(row: int) -> list[str]:
+        return problems(with_row(settings, table, row))
+
+    everybody = np.arange(len(table["seed"]))
+    found = {text: everybody for text in wrong(0) if text.split(" ")[0] not in columns}
+    for key, values in columns.items():
+        ends = (int(np.argmin(values)), int(np.argmax(values)))  # NaN if any value is
+        if not any(text.startswith(f"{key} = ") for row in ends for text in wrong(row)):
+            continue
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        for place, row in enumerate(first.tolist()):
+            rows = np.flatnonzero(inverse == place)
+            found |= {text: rows for text in wrong(row) if text.startswith(f"{key} = ")}
+    return found
 
 
 def _idle(settings: Settings) -> list[str]:
@@ -56,7 +106,7 @@ def _idle(settings: Settings) -> list[str]:
 
 
 def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
-    """Return one line for each value that is not of its field's type; later checks may then rely on types."""
+    """Return the lines of `kind_problems` for a dataclass of settings and those in it."""
     found = []
     for item in fields(settings):
         value, name = getattr(settings, item.name), f"{prefix}{item.name}"
@@ -92,14 +142,6 @@ def _wrong(value: Any, kind: Any) -> str:
     return "" if right else f"must be {_KINDS[kind]}"
 
 
-def check(settings: Settings) -> Settings:
-    """Return the settings, or raise `InputError` with every problem, a line each."""
-    found = problems(settings)
-    if found:
-        raise InputError("\n".join(found))
-    return settings
-
-
 def _complaint(value: Any, limits: Any) -> str:
     if limits.get("choices") and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
@@ -130,6 +172,11 @@ def _cross_checks(settings: Settings) -> list[str]:
             found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
         if settings.policy.kind == "mlp":
             found.append("training.estimator = natural: not for policy.kind = mlp; use exact with optimizer = adam")
+        if settings.kl_coef * training.learning_rate >= 2:
+            found.append(
+                f"{KL_STEP} = {settings.kl_coef * training.learning_rate:g}: must be < 2; a natural step undoes this "
+                "share of the way from the reference, and from 2 on training never settles"
+            )
     if training.estimator in ("rloo", "grpo") and training.samples < 2:
         found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
     if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":

@@ -6,7 +6,7 @@ Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Pyth
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -359,6 +359,13 @@ def with_value(settings: Any, key: str, value: Any) -> Any:
         return settings | {key: value}
     inner = with_value(getattr(settings, head), rest, value) if rest else value
     return replace(settings, **{head: inner})
+
+
+def with_row(settings: Any, table: Mapping[str, Any], row: int) -> Any:
+    """Return the settings of one run: a copy with the row's value of every column (key -> array [R])."""
+    for key, values in table.items():
+        settings = with_value(settings, key, values[row].item())
+    return settings
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> str:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
 from sim.batch import batched_values, engine_of, recorded_steps
-from sim.checks import check
-from sim.config import SAMPLED, InputError, Settings, unknown_name, with_value
+from sim.checks import kind_problems, table_problems
+from sim.config import SAMPLED, InputError, Settings, unknown_name
 from sim.problem import Problem
 from sim.workers import run_table
 from sim.world.arrays import Array
@@ -43,7 +43,6 @@ def simulate(
         InputError: naming every setting that is out of range, a key that cannot vary, a bad score table, or the first
             run that diverged.
     """
-    check(settings)
     table = batch_table(settings, columns or {})
     found, problem = run_table(settings, table, workers=workers, progress=progress)
     return to_dataset(settings, problem, table, found)
@@ -95,22 +94,31 @@ def to_dataset(
 
 
 def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
-    """Return a value per run for every batched key, checked."""
+    """Return a value per run for every batched key, key -> [R], settings and columns checked.
+
+    Args:
+        settings: what the runs share; they give the columns that are not named.
+        columns: as for `simulate`.
+
+    Raises:
+        InputError: as `simulate`.
+    """
+    if wrong := kind_problems(settings):
+        raise InputError("\n".join(wrong))
     if not isinstance(columns, Mapping):
         raise InputError(f"columns: expected a mapping of keys to values, got {type(columns).__name__}")
     given = {key: np.atleast_1d(np.asarray(values)) for key, values in columns.items()}
+    defaults = batched_values(settings)
     for key, values in given.items():
+        if key not in defaults:
+            raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
         if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
             raise InputError(f"columns: {key} must be a list of numbers, one per run")
     lengths = {len(values) for values in given.values()} or {1}
     if len(lengths) > 1:
         raise InputError(f"columns: lengths differ ({', '.join(f'{key}: {len(v)}' for key, v in given.items())})")
     runs = lengths.pop()
-    defaults = batched_values(settings)
-    for key, values in given.items():
-        if key not in defaults:
-            raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
-        kind = type(defaults[key])
-        for value in np.unique(values):
-            check(with_value(settings, key, value.item() if kind is int else float(value)))
-    return {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
+    table = {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
+    if wrong := list(table_problems(settings, table)):
+        raise InputError("\n".join(wrong))
+    return table
