@@ -23,7 +23,8 @@ from test_mixture import SMALL
 import sim
 from experiments.app import CONFIGS, read_settings, to_settings
 from experiments.train import main as _registers_config  # noqa: F401
-from sim.config import InputError, with_row, with_value
+from sim.config import Chat, InputError, with_row, with_value
+from sim.problem import metric_names, prepare
 from sim.sweep import plan as planning
 from sim.sweep.plan import flatten, make_plan
 from sim.sweep.results import Store, open_sweep, run_ids
@@ -123,6 +124,23 @@ def test_jobs_that_never_settle_are_named_by_what_they_multiply_to(loader):
     with pytest.raises(InputError, match=r"kl_coef x training.learning_rate = 3: must be < 2.*\(job 1\)"):
         plan(loader, jobs)
     assert len(plan(loader, [["training.learning_rate=100", "kl_coef=0.01"]])[0]) == 1
+
+
+def test_names_of_metrics_are_checked_before_anything_runs(loader):
+    held = "+mixture.constraints.safety=0.9"
+    for job, message in (
+        (["metric=sycophancy/raet"], "metric: unknown metric 'sycophancy/raet'; did you mean 'sycophancy/rate'"),
+        ([held, "+mixture.constraint_metrics.safety=sycophancy/raet"], "mixture.constraint_metrics.safety: unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan(loader, [job])
+    assert len(plan(loader, [[held, "+mixture.constraint_metrics.safety=sycophancy/rate"]])[0]) == 1
+
+
+@pytest.mark.parametrize("mix", [Chat().traffic_mix, {"advice": 0.7, "task": 0.3}, {"doubt": 1.0}])
+def test_names_of_metrics_are_known_before_a_world_is_made(mix):
+    settings = with_value(SMALL, "world.traffic_mix", mix)
+    assert metric_names(settings) == list(prepare(settings, 3).metrics)
 
 
 def test_every_problem_of_a_sweep_is_listed_at_once(loader):
