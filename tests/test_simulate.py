@@ -213,6 +213,11 @@ def test_refine_finds_the_root():
     assert np.isnan(refine(lambda w: w + 1, 0, 1))
 
 
+def test_refine_keeps_the_bracket_where_rounding_puts_the_crossing_on_its_edge():
+    """A step from -1 to 1e-20 at one half: the straight line between the two meets 0 at 0.5 to the last bit."""
+    assert refine(lambda w: np.where(w < 0.5, -1.0, 1e-20), 0, 1) == pytest.approx(0.5, abs=1e-4)
+
+
 @pytest.mark.parametrize("kl_coef", [0.05, 0.5])
 def test_fast_training_ends_where_natural_training_does(kl_coef):
     """The preset configs/training/fast.yaml, to 0.005 in the rate."""
