@@ -22,7 +22,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.validation` what is known independently of this code, as functions of the problem (`sim.validate`)
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
-C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
+C causes (the signals, then the KL penalty), B bootstrap draws or fits, M metrics, N observations (votes, worlds).
 
 Names below load on first use, so that `import sim` stays quick.
 """

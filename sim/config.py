@@ -45,7 +45,7 @@ def knob(
 
 @dataclass
 class Users:
-    """How people who use the model feel about its answers (`sim/rewards/signals.py` has the formula)."""
+    """How people who use the model feel about its answers (`sim.world.users.vote_logit` has the formula)."""
 
     vulnerable_share: float = knob(0.1, "share of users", low=0, high=1)
     appetite: float = knob(
