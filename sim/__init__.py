@@ -3,6 +3,7 @@
 Read the rooms in this order; each imports only from those above it:
 
 * `sim.config`    settings, with units, ranges and sources
+* `sim.derived`   what follows from settings alone
 * `sim.checks`    everything that can be wrong with them
 * `sim.rng`       named random streams
 * `sim.world`     who asks what, and what could be answered

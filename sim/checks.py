@@ -25,11 +25,11 @@ from sim.config import (
     Signals,
     Training,
     Users,
-    outside_fused,
     unknown_name,
     walk,
     with_row,
 )  # fmt: skip
+from sim.derived import outside_fused
 
 # What a natural step takes of the way from the reference: the penalty turns the log-ratio x into (1 - KL_STEP) x before
 # the rewards' pull is added (V7 in docs/validation.md), so from 2 on x swings, or grows, for ever.
@@ -72,7 +72,7 @@ def table_problems(settings: Settings, table: Mapping[str, npt.NDArray[Any]]) ->
 
     Args:
         settings: what the runs share, each value of its field's type.
-        table: every batched key -> [R] (`sim.batch.batched_values`).
+        table: every batched key -> [R] (`sim.derived.batched_values`).
     """
     with np.errstate(over="ignore"):
         columns = {**table, KL_STEP: table["kl_coef"] * table["training.learning_rate"]}

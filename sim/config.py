@@ -373,33 +373,3 @@ def unknown_name(kind: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} '{name}'; {hint}"
-
-
-def scheduled(mixture: Mixture) -> bool:
-    """Return whether the added signal's weight changes over the steps."""
-    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
-
-
-def normalized(mixture: Mixture) -> bool:
-    """Return whether rewards are divided by their spread at every step."""
-    return (mixture.aggregation, mixture.scale_rewards) != ("sum_then_normalize", "none")
-
-
-def fixed_objective(settings: Settings) -> bool:
-    """Return whether training climbs one exact objective that never changes; a step can then only raise it."""
-    mixture, exact = settings.mixture, ("exact", "natural", "closed_form")
-    changing = mixture.constraints or scheduled(mixture) or normalized(mixture)
-    return settings.training.estimator in exact and not changing
-
-
-def outside_fused(settings: Settings) -> list[str]:
-    """Return what the fused engine needs that these settings are not; empty where it applies."""
-    training = settings.training
-    needs = {
-        "policy.kind = loglinear": settings.policy.kind == "loglinear",
-        "training.estimator = exact": training.estimator == "exact",
-        "training.dtype = float32": training.dtype == "float32",
-        "training.ledger = false": not training.ledger,
-        "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
-    }
-    return [need for need, met in needs.items() if not met]

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
-from sim.batch import batched_values, engine_of, recorded_steps
+from sim.batch import engine_of, recorded_steps
 from sim.checks import kind_problems, table_problems
 from sim.config import SAMPLED, InputError, Settings, unknown_name
+from sim.derived import batched_values
 from sim.problem import Problem
 from sim.workers import run_table
 from sim.world.arrays import Array
@@ -34,7 +35,7 @@ def simulate(
 
     Args:
         settings: what all runs share.
-        columns: dotted key -> [R] values; keys are those of `sim.batch.batched_values`: seed, kl_coef,
+        columns: dotted key -> [R] values; keys are those of `sim.derived.batched_values`: seed, kl_coef,
             training.learning_rate, training.sampling_seed, mixture.weights.NAME and mixture.constraints.NAME.
         progress: called with the number of runs done.
         workers: threads; the number of cores where None. The numbers do not depend on it.

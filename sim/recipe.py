@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.metrics import weighted_values
-from sim.config import SAMPLED, InputError, Settings, normalized, scheduled
+from sim.config import SAMPLED, InputError, Settings
+from sim.derived import normalized, scheduled
 from sim.problem import Problem
 from sim.rewards.mixture import effective_weights, order_signals, schedule, spread, usable
 from sim.world.arrays import Array

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.batch import engine_of, recorded_steps, run_batch
-from sim.config import SAMPLED, Chat, InputError, Settings, fixed_objective, outside_fused
+from sim.config import SAMPLED, Chat, InputError, Settings
+from sim.derived import fixed_objective, outside_fused
 from sim.problem import Problem, prepare
 from sim.recipe import Table
 from sim.training.engines import EngineError
@@ -70,7 +71,7 @@ def run_table(
 
     Args:
         settings: what they share.
-        table: every batched key -> [R] (`sim.batch.batched_values`).
+        table: every batched key -> [R] (`sim.derived.batched_values`).
         workers: threads; the number of cores where None.
         progress: called with the number of runs done.
 
@@ -117,7 +118,7 @@ def start_table(
     Args:
         pool: who does the work.
         settings: what the runs share.
-        table: every batched key -> [R] (`sim.batch.batched_values`).
+        table: every batched key -> [R] (`sim.derived.batched_values`).
         world: as of `worlds`, on the same pool.
         outcome: filled as chunks are done.
         finish: called by the thread that does the last chunk; what it returns is that chunk's result.

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import sim
-from sim.batch import batched_values, run_batch
+from sim.batch import run_batch
 from sim.config import with_value
+from sim.derived import batched_values
 from sim.problem import prepare
 from sim.rewards.mixture import effective_weights, spread
 from sim.world.chat import make_chat

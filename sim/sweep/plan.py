@@ -22,9 +22,9 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import SCMode
 
-from sim.batch import batched_values
 from sim.checks import table_problems
 from sim.config import InputError, Settings, walk, with_row
+from sim.derived import batched_values
 from sim.problem import name_problems
 
 Compose = Callable[[list[str]], DictConfig]
