@@ -3,6 +3,7 @@
 Read the rooms in this order; each imports only from those above it:
 
 * `sim.config`    settings, with units, ranges and sources
+* `sim.derived`   what follows from settings alone
 * `sim.checks`    everything that can be wrong with them
 * `sim.rng`       named random streams
 * `sim.world`     who asks what, and what could be answered
@@ -22,7 +23,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.validation` what is known independently of this code, as functions of the problem (`sim.validate`)
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
-C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
+C causes (the signals, then the KL penalty), B bootstrap draws or fits, M metrics, N observations (votes, worlds).
 
 Names below load on first use, so that `import sim` stays quick.
 """

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import attribute_drift
 from sim.analysis.metrics import weighted_values
-from sim.config import UNTRAINED, Settings, Training, outside_fused
+from sim.config import UNTRAINED, Settings, Training
+from sim.derived import outside_fused
 from sim.problem import Problem
 from sim.recipe import Table, ingredients, policy_options, training_options
 from sim.training import engines
@@ -93,18 +94,6 @@ def recorded_steps(training: Training) -> npt.NDArray[np.int64]:
     if training.estimator in UNTRAINED:
         return np.array([0, 1])
     return recorded(training.steps, training.record_every)
-
-
-def batched_values(settings: Settings) -> dict[str, Any]:
-    """Return the settings that may differ between the runs of a batch, by dotted key."""
-    return {
-        "seed": settings.seed,
-        "kl_coef": settings.kl_coef,
-        "training.learning_rate": settings.training.learning_rate,
-        "training.sampling_seed": settings.training.sampling_seed,
-        **{f"mixture.weights.{name}": weight for name, weight in settings.mixture.weights.items()},
-        **{f"mixture.constraints.{name}": held for name, held in settings.mixture.constraints.items()},
-    }
 
 
 def _measure_metrics(

@@ -6,9 +6,12 @@ world is prepared (`sim/problem.py`).
 
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
 
 from sim.config import (
     UNTRAINED,
@@ -22,11 +25,16 @@ from sim.config import (
     Signals,
     Training,
     Users,
-    outside_fused,
     shown,
     unknown_name,
     walk,
+    with_row,
 )  # fmt: skip
+from sim.derived import outside_fused
+
+# What a natural step takes of the way from the reference: the penalty turns the log-ratio x into (1 - KL_STEP) x before
+# the rewards' pull is added (V7 in docs/validation.md), so from 2 on x swings, or grows, for ever.
+KL_STEP = "kl_coef x training.learning_rate"
 
 WHOLE = 2**53  # of a whole number; beyond it, floating point leaves gaps
 LARGEST = 1e30  # of any other: products of several, and their squares, stay finite
@@ -34,9 +42,7 @@ LARGEST = 1e30  # of any other: products of several, and their squares, stay fin
 
 def problems(settings: Settings) -> list[str]:
     """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
-    if not isinstance(settings, Settings):
-        return [f"settings: expected Settings, got {type(settings).__name__}"]
-    found = _wrong_kinds(settings)
+    found = kind_problems(settings)
     if found:
         return found
     for name, item, value in walk(settings):
@@ -46,6 +52,50 @@ def problems(settings: Settings) -> list[str]:
             if complaint:
                 found.append(f"{label} = {shown(entry)}: {complaint}")
     return found + _idle(settings) + _cross_checks(settings)
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings, or raise `InputError` with every problem, a line each."""
+    found = problems(settings)
+    if found:
+        raise InputError(*found)
+    return settings
+
+
+def kind_problems(settings: Settings) -> list[str]:
+    """Return one line for each value that is not of its field's type; what follows may then rely on types."""
+    if not isinstance(settings, Settings):
+        return [f"settings: expected Settings, got {type(settings).__name__}"]
+    return _wrong_kinds(settings)
+
+
+def table_problems(settings: Settings, table: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.intp]]:
+    """Return what is wrong with R runs, complaint -> its rows; empty if all are fine.
+
+    Ranges are intervals, so a column is looked at value by value only if one of its ends is wrong.
+
+    Args:
+        settings: what the runs share, each value of its field's type.
+        table: every batched key -> [R] (`sim.derived.batched_values`).
+    """
+    with np.errstate(over="ignore"):
+        columns = {**table, KL_STEP: table["kl_coef"] * table["training.learning_rate"]}
+
+    @functools.cache
+    def wrong(row: int) -> list[str]:
+        return problems(with_row(settings, table, row))
+
+    everybody = np.arange(len(table["seed"]))
+    found = {text: everybody for text in wrong(0) if text.split(" ")[0] not in columns}
+    for key, values in columns.items():
+        ends = (int(np.argmin(values)), int(np.argmax(values)))  # NaN if any value is
+        if not any(text.startswith(f"{key} = ") for row in ends for text in wrong(row)):
+            continue
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        for place, row in enumerate(first.tolist()):
+            rows = np.flatnonzero(inverse == place)
+            found |= {text: rows for text in wrong(row) if text.startswith(f"{key} = ")}
+    return found
 
 
 def _idle(settings: Settings) -> list[str]:
@@ -62,7 +112,7 @@ def _idle(settings: Settings) -> list[str]:
 
 
 def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
-    """Return one line for each value that is not of its field's type; later checks may then rely on types."""
+    """Return the lines of `kind_problems` for a dataclass of settings and those in it."""
     found = []
     for item in fields(settings):
         value, name = getattr(settings, item.name), f"{prefix}{item.name}"
@@ -101,15 +151,9 @@ def wrong_kind(value: Any, kind: Any) -> str:
     """Return what kind a value must be of, or an empty text; a whole number is a number, true and false are none."""
     accepted = (int, float) if kind is float else kind
     right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    return "" if right else f"must be {_KINDS[kind]}"
-
-
-def check(settings: Settings) -> Settings:
-    """Return the settings, or raise `InputError` with every problem, a line each."""
-    found = problems(settings)
-    if found:
-        raise InputError(*found)
-    return settings
+    if not right:
+        return f"must be {_KINDS[kind]}"
+    return f"must be at most {WHOLE:g} in size" if isinstance(value, int) and abs(value) > WHOLE else ""
 
 
 def out_of_range(value: Any, limits: Any) -> str:
@@ -126,8 +170,7 @@ def out_of_range(value: Any, limits: Any) -> str:
         return f"must be > {limits['above']}"
     if limits.get("high") is not None and value > limits["high"]:
         return f"must be <= {limits['high']}"
-    largest = WHOLE if isinstance(value, int) else LARGEST
-    return f"must be at most {largest:g} in size" if abs(value) > largest else ""
+    return f"must be at most {LARGEST:g} in size" if abs(value) > LARGEST else ""
 
 
 def _cross_checks(settings: Settings) -> list[str]:
@@ -144,6 +187,12 @@ def _cross_checks(settings: Settings) -> list[str]:
             found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
         if settings.policy.kind == "mlp":
             found.append("training.estimator = natural: not for policy.kind = mlp; use exact with optimizer = adam")
+        factors = (settings.kl_coef, training.learning_rate)  # what is wrong with one of them alone is said already
+        if all(0 < factor <= LARGEST for factor in factors) and math.prod(factors) >= 2:
+            found.append(
+                f"{KL_STEP} = {math.prod(factors):g}: must be < 2; a natural step undoes this "
+                "share of the way from the reference, and from 2 on training never settles"
+            )
     if training.estimator in ("rloo", "grpo") and training.samples < 2:
         found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
     if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":

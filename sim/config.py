@@ -6,7 +6,7 @@ Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Pyth
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ def knob(
 
 @dataclass
 class Users:
-    """How people who use the model feel about its answers (`sim/rewards/signals.py` has the formula)."""
+    """How people who use the model feel about its answers (`sim.world.users.vote_logit` has the formula)."""
 
     vulnerable_share: float = knob(0.1, "share of users", low=0, high=1)
     appetite: float = knob(
@@ -377,11 +377,18 @@ def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any
 
 def with_value(settings: Any, key: str, value: Any) -> Any:
     """Return a copy of the settings with one dotted key changed."""
-    head, _, rest = key.partition(".")
+    head, dot, rest = key.partition(".")
     if isinstance(settings, dict):
         return settings | {key: value}
-    inner = with_value(getattr(settings, head), rest, value) if rest else value
+    inner = with_value(getattr(settings, head), rest, value) if dot else value
     return replace(settings, **{head: inner})
+
+
+def with_row(settings: Any, table: Mapping[str, Any], row: int) -> Any:
+    """Return the settings of one run: a copy with the row's value of every column (key -> array [R])."""
+    for key, values in table.items():
+        settings = with_value(settings, key, values[row].item())
+    return settings
 
 
 def unknown_name(kind: str, name: object, known: list[str]) -> str:
@@ -390,33 +397,3 @@ def unknown_name(kind: str, name: object, known: list[str]) -> str:
     near = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
     return f"unknown {kind} '{text}'; {hint}"
-
-
-def scheduled(mixture: Mixture) -> bool:
-    """Return whether the added signal's weight changes over the steps."""
-    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
-
-
-def normalized(mixture: Mixture) -> bool:
-    """Return whether rewards are divided by their spread at every step."""
-    return (mixture.aggregation, mixture.scale_rewards) != ("sum_then_normalize", "none")
-
-
-def fixed_objective(settings: Settings) -> bool:
-    """Return whether training climbs one exact objective that never changes; a step can then only raise it."""
-    mixture, exact = settings.mixture, ("exact", "natural", "closed_form")
-    changing = mixture.constraints or scheduled(mixture) or normalized(mixture)
-    return settings.training.estimator in exact and not changing
-
-
-def outside_fused(settings: Settings) -> list[str]:
-    """Return what the fused engine needs that these settings are not; empty where it applies."""
-    training = settings.training
-    needs = {
-        "policy.kind = loglinear": settings.policy.kind == "loglinear",
-        "training.estimator = exact": training.estimator == "exact",
-        "training.dtype = float32": training.dtype == "float32",
-        "training.ledger = false": not training.ledger,
-        "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
-    }
-    return [need for need, met in needs.items() if not met]

@@ -142,6 +142,14 @@ def test_the_multiplier_is_the_weight_that_theory_asks_for(tmp_path):
             {"mixture__constraints": {"safety": 0.9}, "mixture__constraint_metrics": {"safety": "sycophancy/rat"}},
             "mixture.constraint_metrics.safety: unknown metric 'sycophancy/rat'; did you mean 'sycophancy/rate'",
         ),
+        (
+            {
+                "users__vulnerable_share": 0.0,
+                "mixture__constraints": {"safety": 0.9},
+                "mixture__constraint_metrics": {"safety": "sycophancy/vulnerable"},
+            },
+            "mixture.constraint_metrics.safety: 'sycophancy/vulnerable' is a mean over prompts of which this world has",
+        ),
     ],
 )
 def test_what_cannot_hold_is_refused_by_name(keys, message):

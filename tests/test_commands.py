@@ -124,7 +124,11 @@ BAD = {
     "missing score file": ([*SCORES, "world.path=nowhere.csv"], "world.path = nowhere.csv: no such file"),
     "unknown column": ([*SCORES, "world.signals.correctness=corectness"], "did you mean 'correctness'"),
     "no path": (["world=scores", "mixture=empty"], "world.path: needs the path"),
-    "diverging": (["kl_coef=3", "points=3", "seeds=1"], "diverged: the objective ended below its start"),
+    "diverging": (
+        ["kl_coef=50", "points=3", "seeds=1", "training.estimator=exact"],
+        "diverged: the objective ended below",
+    ),
+    "never settling": (["kl_coef=3"], "kl_coef x training.learning_rate = 3: must be < 2"),
     "output is a file": (["out=README.md"], "README.md: cannot write a folder there"),
     "no ledger": (["training.ledger=false"], "experiments.drift draws the ledger"),
     "metric without prompts": (

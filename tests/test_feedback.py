@@ -91,6 +91,11 @@ def test_nobody_or_everybody_votes(participation, share):
     np.testing.assert_array_equal(found.up + found.down, share * found.shown)
 
 
+def test_whoever_feels_anything_votes_at_endless_intensity():
+    votes, _ = vote_probabilities(np.array([[0.1, -3.0, 0.0]]), Feedback(intensity=1e5, participation=0.05))
+    np.testing.assert_allclose(votes, [[1.0, 1.0, 0.05]])
+
+
 def test_without_intensity_everybody_votes_alike():
     probability, _ = vote_probabilities(np.array([[-3.0, 0.0, 3.0]]), Feedback(intensity=0.0))
     np.testing.assert_allclose(probability, 0.05)

@@ -23,9 +23,10 @@ from test_mixture import SMALL
 import sim
 from experiments.app import CONFIGS, read_settings, to_settings
 from experiments.train import main as _registers_config  # noqa: F401
-from sim.config import InputError, with_value
+from sim.config import Chat, InputError, with_row, with_value
+from sim.problem import metric_names, prepare
 from sim.sweep import plan as planning
-from sim.sweep.plan import flatten, make_plan, run_settings
+from sim.sweep.plan import flatten, make_plan
 from sim.sweep.results import Store, open_sweep, run_ids
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
 
@@ -77,7 +78,7 @@ def test_planned_settings_equal_hydras_own_composition(loader):
     for group in groups:
         for row, job in enumerate(group.jobs.tolist()):
             expected = to_settings(planning.without_hydra(compose(jobs[job])))
-            assert run_settings(group, row) == expected, jobs[job]
+            assert with_row(group.settings, group.columns, row) == expected, jobs[job]
             seen.add(job)
     assert seen == set(range(60))
 
@@ -88,7 +89,10 @@ def test_identity_is_equal_exactly_where_settings_are(loader):
     ids, texts = {}, {}
     for group in groups:
         for row, (job, own) in enumerate(zip(group.jobs.tolist(), group_ids(group), strict=True)):
-            ids[job], texts[job] = own, json.dumps(flatten(run_settings(group, row)), sort_keys=True)
+            ids[job], texts[job] = (
+                own,
+                json.dumps(flatten(with_row(group.settings, group.columns, row)), sort_keys=True),
+            )
     for one, other in itertools.combinations(range(60), 2):
         assert (ids[one] == ids[other]) == (texts[one] == texts[other])
 
@@ -112,6 +116,31 @@ def test_a_value_that_depends_on_a_swept_one_follows_it(loader):
     groups, _ = plan(loader, jobs)
     assert len(groups) == 1
     assert groups[0].columns["kl_coef"].tolist() == [0.1, 0.2, 0.3]
+
+
+def test_jobs_that_never_settle_are_named_by_what_they_multiply_to(loader):
+    """Neither number is wrong by itself, and what the base config multiplies to is nobody's."""
+    jobs = [[f"training.learning_rate={rate}", f"kl_coef={kl}"] for rate, kl in ((30, 0.05), (30, 0.1), (1, 0.1))]
+    with pytest.raises(InputError, match=r"kl_coef x training.learning_rate = 3: must be < 2.*\(job 1\)"):
+        plan(loader, jobs)
+    assert len(plan(loader, [["training.learning_rate=100", "kl_coef=0.01"]])[0]) == 1
+
+
+def test_names_of_metrics_are_checked_before_anything_runs(loader):
+    held = "+mixture.constraints.safety=0.9"
+    for job, message in (
+        (["metric=sycophancy/raet"], "metric: unknown metric 'sycophancy/raet'; did you mean 'sycophancy/rate'"),
+        ([held, "+mixture.constraint_metrics.safety=sycophancy/raet"], "mixture.constraint_metrics.safety: unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan(loader, [job])
+    assert len(plan(loader, [[held, "+mixture.constraint_metrics.safety=sycophancy/rate"]])[0]) == 1
+
+
+@pytest.mark.parametrize("mix", [Chat().traffic_mix, {"advice": 0.7, "task": 0.3}, {"doubt": 1.0}])
+def test_names_of_metrics_are_known_before_a_world_is_made(mix):
+    settings = with_value(SMALL, "world.traffic_mix", mix)
+    assert metric_names(settings) == list(prepare(settings, 3).metrics)
 
 
 def test_every_problem_of_a_sweep_is_listed_at_once(loader):
@@ -352,12 +381,13 @@ def test_resume_skips_extends_and_refuses(tmp_path):
 
 
 def test_failed_runs_are_reported_and_tried_again(tmp_path):
-    result = sweep(tmp_path, "kl_coef=0.05,30", "training.steps=40", check=False)
+    runs = ("kl_coef=0.05,50", "training.estimator=exact", "training.steps=40")
+    result = sweep(tmp_path, *runs, check=False)
     assert result.returncode == 1
     assert "1 of 2 runs failed" in result.stderr
     assert "job 1 (" in result.stderr
     assert "diverged" in result.stderr
-    again = sweep(tmp_path, "kl_coef=0.05,30", "training.steps=40", "hydra.launcher.resume=true", check=False)
+    again = sweep(tmp_path, *runs, "hydra.launcher.resume=true", check=False)
     assert "1 of 2 runs are complete already" in again.stderr
 
 

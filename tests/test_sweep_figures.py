@@ -19,8 +19,8 @@ from experiments import compare, materialize, plot
 from experiments.compare import named_arguments, paired_interval, settings_that_differ
 from experiments.materialize import hydra_files
 from experiments.plot import Plot, kind_of
-from sim.batch import batched_values
 from sim.config import Chat, InputError, Mixture, Scores, Settings, Training
+from sim.derived import batched_values
 from sim.plots.style import STYLE
 from sim.plots.sweep import curve, drift, phase
 from sim.sweep.plan import Group, flatten

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
+from scipy.special import logit as log_odds
 
 from sim import rng
 from sim.config import Feedback
 from sim.world.arrays import Array, World
 
 Indices = npt.NDArray[np.int64]
-SURE = 700.0  # log-odds; beyond them a number would overflow, and a share is 1 to the last digit
 SECOND_MASS = 1e-9  # a policy that leaves less than this to all other answers shows no second one
 
 
@@ -39,7 +39,7 @@ class Comparisons(NamedTuple):
 def vote_probabilities(logit: Array, feedback: Feedback) -> tuple[Array, Array]:
     """Return P(leaves a vote) and P(thumbs-up | votes), both [P, K].
 
-        P(vote)      = sigmoid(logit(participation) + intensity |logit|)
+        P(vote)      = sigmoid(log_odds(participation) + intensity |logit|)
         P(up | vote) = (1 - noise) sigmoid(logit) + noise sigmoid(-logit)
 
     Those who feel strongly vote more often, whichever way they feel (the form is an assumption).
@@ -48,9 +48,7 @@ def vote_probabilities(logit: Array, feedback: Feedback) -> tuple[Array, Array]:
         logit: [P, K] log-odds of a thumbs-up (`sim.world.users.vote_logit`).
         feedback: the knobs.
     """
-    feeling = np.minimum(feedback.intensity * np.abs(logit), SURE)
-    eager = feedback.participation * np.exp(feeling)
-    votes = eager / (eager + 1 - feedback.participation)
+    votes = expit(log_odds(feedback.participation) + feedback.intensity * np.abs(logit))
     return votes, flipped(expit(logit), feedback.vote_noise)
 
 

@@ -22,9 +22,9 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import SCMode
 
-from sim.batch import batched_values
-from sim.checks import problems
-from sim.config import InputError, Settings, walk, with_value
+from sim.checks import table_problems
+from sim.config import InputError, Settings, walk, with_row
+from sim.derived import batched_values
 from sim.problem import name_problems
 
 Compose = Callable[[list[str]], DictConfig]
@@ -267,22 +267,11 @@ def flatten(settings: Settings) -> dict[str, Any]:
 
 
 def _check(group: Group, complaints: _Complaints) -> None:
-    """Check what is shared, then each column at its ends (ranges are intervals), and all values if an end fails."""
-    shared = [*problems(group.settings), *name_problems(group.settings)]
-    own = set(group.columns)
-    for text in shared:
-        if text.split(" ")[0] not in own:
-            complaints.add(text, *map(int, group.jobs))
-    for key, values in group.columns.items():
-        ends = [values.min(), values.max()]  # NaN if any value is
-        suspects = [text for end in ends for text in problems(with_value(group.settings, key, end.item()))]
-        if not any(text.startswith(f"{key} ") for text in suspects):
-            continue
-        distinct, inverse = np.unique(values, return_inverse=True)
-        for place, value in enumerate(distinct):
-            for text in problems(with_value(group.settings, key, value.item())):
-                if text.startswith(f"{key} "):
-                    complaints.add(text, *map(int, group.jobs[np.flatnonzero(inverse == place)]))
+    """Check what is shared and what differs, and the names that only the world knows."""
+    for text in name_problems(group.settings):
+        complaints.add(text, *map(int, group.jobs))
+    for text, rows in table_problems(group.settings, group.columns).items():
+        complaints.add(text, *map(int, group.jobs[rows]))
 
 
 def verify(groups: Sequence[Group], jobs: Sequence[Sequence[str]], compose: Compose, convert: Convert) -> None:
@@ -290,18 +279,10 @@ def verify(groups: Sequence[Group], jobs: Sequence[Sequence[str]], compose: Comp
     for group in groups[:: max(1, len(groups) // SAMPLED_GROUPS)][:SAMPLED_GROUPS]:
         for row in {0, len(group.jobs) - 1}:
             expected = convert(without_hydra(compose(list(jobs[group.jobs[row]]))))
-            if run_settings(group, row) != expected:
+            if with_row(group.settings, group.columns, row) != expected:
                 raise AssertionError(
                     f"planned settings of job {group.jobs[row]} differ from Hydra's own; please report this sweep"
                 )
-
-
-def run_settings(group: Group, row: int) -> Settings:
-    """Return the settings of one job of a group."""
-    settings = group.settings
-    for key, values in group.columns.items():
-        settings = with_value(settings, key, values[row].item())
-    return settings
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

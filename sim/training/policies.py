@@ -45,7 +45,10 @@ class Policy(Protocol):
         """
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
-        """Return F^+ g, [C, D, R], for gradients [C, D, R] at probabilities [P, K, R]."""
+        """Return F^+ g, [C, D, R], for gradients g [C, D, R] at probabilities [P, K, R], F the Fisher matrix.
+
+        (Amari 1998; Kakade, "A natural policy gradient", NIPS 2001.)
+        """
 
     def select(self, rows: Tensor) -> Self:
         """Return the policy on the prompts in `rows` [n], each with weight 1 / n."""
@@ -95,7 +98,7 @@ class LogLinear:
         return here
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
-        """Return F^+ g with F = sum_p prob_p Cov_pi(features | p), the Fisher matrix of each run."""
+        """Return (F + damping)^-1 g with F = sum_p prob_p Cov_pi(features | p), the Fisher matrix of each run."""
         prompts, responses = self.shape
         runs = probs.shape[2]
         mean = torch.bmm(probs.mT, self._features.view(prompts, responses, -1))  # [P, R, D]
