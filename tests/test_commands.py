@@ -30,7 +30,8 @@ def test_a_score_table_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     result = run("make_scores", "world.prompts=12", f"out={tmp_path}/file/scores.csv")
     assert result.returncode == 1
-    assert "out = " in result.stderr and "cannot be written" in result.stderr
+    assert "out = " in result.stderr
+    assert "cannot be written" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from experiments.app import CONFIGS, read_settings, to_settings
 from experiments.train import main as _registers_config  # noqa: F401
 from sim.config import InputError, with_value
 from sim.sweep import plan as planning
+from sim.sweep.interrupt import resume_command
 from sim.sweep.plan import flatten, make_plan, run_settings
 from sim.sweep.results import Store, open_sweep, run_ids
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
@@ -447,3 +449,16 @@ def test_twenty_kills_and_resumes_equal_one_uninterrupted_sweep(tmp_path):
         assert data["id"].values.tolist() == expected["id"].values.tolist()
         for name in expected.data_vars:
             np.testing.assert_array_equal(data[name].values, expected[name].values)
+
+
+def test_the_command_to_resume_with_survives_a_shell(monkeypatch):
+    given = [
+        "-m",
+        "world.path=my file.csv",
+        "kl_coef=0.1,0.2",
+        "hydra.sweep.dir=old place",
+        "hydra.launcher.resume=extend",
+    ]
+    monkeypatch.setattr("sys.argv", ["train.py", *given])
+    words = shlex.split(resume_command(Path("new place")))
+    assert words[-5:] == [*given, "hydra.sweep.dir=new place", "hydra.launcher.resume=true"]
