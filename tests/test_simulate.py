@@ -1,10 +1,13 @@
 """From settings to the data set: independence of runs, labels, both policy classes, bad settings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from test_mixture import SMALL
 
 import sim
+from sim import rng
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
 from sim.checks import problems
 from sim.config import with_value
@@ -124,6 +127,19 @@ def test_local_push_equals_covariances_for_a_tabular_policy():
     assert pushes[0] < 0 < pushes[1]
     low, high = interval(draws[:, 1])
     assert low < pushes[1] < high
+
+
+def test_prompts_of_one_split_are_resampled_together():
+    """A policy that learns on the prompts of its metric: each draw weighs both alike."""
+    problem = prepare(SMALL, 0)
+    world, values = problem.splits["train"], problem.splits["train"].attributes["sycophancy"]
+    signals = np.stack([problem.signals["train"]["thumbs_up"]])
+    draws = local_pushes(world, signals, world, values, resamples=5)[1]
+    drawn = rng.stream(0, "critical_weight", "train").multinomial(48, np.full(48, 1 / 48), size=5)
+    for found, counts in zip(draws, drawn, strict=True):
+        weight = world.prompt_prob * counts
+        again = dataclasses.replace(world, prompt_prob=weight / weight.sum())
+        np.testing.assert_allclose(found, local_pushes(again, signals, again, values)[0], rtol=1e-9)
 
 
 def test_local_push_is_the_first_step_of_natural_training():
