@@ -54,7 +54,7 @@ def failed_tests(folder: Path, tests: Sequence[str], options: Sequence[str] = ("
     """Run tests of the project in a folder by a process of their own, and return the ids of those that failed."""
     context = multiprocessing.get_context("fork")
     mine, its = context.Pipe(duplex=False)
-    worker = context.Process(target=_run, args=(folder, [*options, *tests], its))
+    worker = context.Process(target=_run, args=(folder, [*options, *(f"tests/{test}" for test in tests)], its))
     worker.start()
     its.close()
     try:

@@ -281,6 +281,15 @@ def test_every_draw_lands_on_a_candidate(seed, samples, prompts):
     assert (gradient._chosen >= 0).all()
 
 
+def test_no_random_number_serves_twice():
+    """Prompts and responses have streams of their own, and each has others under another seed or sampling seed."""
+    seen = []
+    for options in ({}, {"sampling_seed": 1}, {"seed": 1}):
+        gradient, _ = sampled("rloo", **options)
+        seen += [*gradient._draw_prompts.random(50), *gradient._draw_responses.random(50)]
+    assert len(set(seen)) == 300
+
+
 def test_draws_follow_the_policy():
     # 400 draws of 50 samples: frequencies within 4.5 standard errors of the policy.
     gradient, theta = sampled("rloo", prompts=0, samples=50)
