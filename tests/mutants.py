@@ -498,7 +498,7 @@ FAULTS = [
         "sim/batch.py",
         'found["proxy_reward"] - table["kl_coef"] * found["kl"]',
         'found["proxy_reward"]',
-        "test_sweep.py::test_the_newest_result_of_a_run_counts",
+        "test_mixture.py::test_weighted_parts_sum_to_the_proxy_reward",
     ),
     Fault(
         "weighted rewards are taken at the full weights of a schedule",

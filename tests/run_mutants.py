@@ -3,8 +3,9 @@
     python tests/run_mutants.py            # all of them: make mutants
     python tests/run_mutants.py fused Adam # those with one of the words in their description or file
 
-Exit code 1 if a fault survives or a test fails without any. A process is forked for each fault, so that the libraries
-are loaded once; the project itself is imported by the forked process, from the copy.
+Exit code 1 if a fault survives or a test fails without any; a fault whose test is skipped here (no compiler) is named
+and left out. A process is forked for each fault, so that the libraries are loaded once; the project itself is imported
+by the forked process, from the copy.
 """
 
 import importlib
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from mutants import FAULTS, Fault
@@ -50,37 +52,44 @@ def copy_project(folder: Path, fault: Fault | None = None) -> Path:
     return folder
 
 
-def failed_tests(folder: Path, tests: Sequence[str], options: Sequence[str] = ("-x",)) -> list[str]:
-    """Run tests of the project in a folder by a process of their own, and return the ids of those that failed."""
+class Outcome(NamedTuple):
+    """The ids of the tests that failed, and of those that were skipped."""
+
+    failed: list[str]
+    skipped: list[str]
+
+
+def run_tests(folder: Path, tests: Sequence[str], options: Sequence[str] = ("-x",)) -> Outcome:
+    """Run tests of the project in a folder by a process of their own."""
     context = multiprocessing.get_context("fork")
     mine, its = context.Pipe(duplex=False)
     worker = context.Process(target=_run, args=(folder, [*options, *(f"tests/{test}" for test in tests)], its))
     worker.start()
     its.close()
     try:
-        code, failed = mine.recv()
+        code, outcome = mine.recv()
     except EOFError:
-        code, failed = -1, []
+        code, outcome = -1, Outcome([], [])
     worker.join()
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise Broken(f"pytest ended with {code}: {', '.join(tests)}")
-    return list(failed)
+    return outcome
 
 
 def _run(folder: Path, arguments: list[str], answer: Connection) -> None:
-    sys.stdout = sys.stderr = open(os.environ.get("MLOG", os.devnull), "w")  # noqa: SIM115, PTH123
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     os.chdir(folder)
     os.environ["PYTHONPATH"] = str(folder)
     sys.path[:0] = [str(folder), str(folder / "tests")]
-    failed = []
+    outcome = Outcome([], [])
 
     class Watch:
         def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            if report.failed:
-                failed.append(report.nodeid)
+            if report.outcome != "passed":
+                getattr(outcome, report.outcome).append(report.nodeid.removeprefix("tests/"))
 
     code = pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=[Watch()])
-    answer.send((int(code), failed))
+    answer.send((int(code), outcome))
 
 
 def main(words: Sequence[str]) -> int:
@@ -93,15 +102,18 @@ def main(words: Sequence[str]) -> int:
         sys.dont_write_bytecode = True
         for library in LIBRARIES:
             importlib.import_module(library)
-        healthy = failed_tests(copy_project(Path(name, "healthy")), sorted({fault.test for fault in chosen}), ())
-        if healthy:
-            raise Broken(f"fails without any fault: {', '.join(healthy)}")
+        healthy = run_tests(copy_project(Path(name, "healthy")), sorted({fault.test for fault in chosen}), ())
+        if healthy.failed:
+            raise Broken(f"fails without any fault: {', '.join(healthy.failed)}")
+        for fault in [f for f in chosen if any(test.startswith(f.test) for test in healthy.skipped)]:
+            print(f"  - | {fault.what} | {fault.file} | not run: {fault.test} is skipped here")
+            chosen.remove(fault)
         for number, fault in enumerate(chosen, 1):
             start, folder = time.perf_counter(), copy_project(Path(name, str(number)), fault)
-            caught = failed_tests(folder, [fault.test])
+            caught = run_tests(folder, [fault.test]).failed
             survived += not caught
             shutil.rmtree(folder)
-            verdict = caught[0].removeprefix("tests/") if caught else f"SURVIVES {fault.test}"
+            verdict = caught[0] if caught else f"SURVIVES {fault.test}"
             print(
                 f"{number:3} | {fault.what} | {fault.file} | {verdict} | {time.perf_counter() - start:.1f} s",
                 flush=True,

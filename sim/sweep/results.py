@@ -170,7 +170,7 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
     for key in {key: None for piece in pieces for key in piece.coords}:
         for piece in pieces:
             if key not in piece.coords:  # a signal that the mixture does not name weighs nothing
-                nothing = 0.0 if key.startswith("mixture.weights.") else np.nan
+                nothing = 0.0 if str(key).startswith("mixture.weights.") else np.nan
                 piece.coords[key] = ("run", np.full(piece.sizes["run"], nothing))
     data = (
         pieces[0]
