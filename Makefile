@@ -3,6 +3,7 @@
 #   make play    the same as a page with sliders, in the browser
 #   make test    the test suite
 #   make validate  every closed form and published number, in one table
+#   make mutants   deliberate faults in the core, each of which a test must catch (some minutes)
 #   make golden  keeps the headline numbers as they are now (CONTRIBUTING.md)
 # make docs builds this project's site (docs/_build/html/index.html),
 # and make incident replays the days of April 2025 (results/incident)
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo play incident docs validate golden test lint types bench clean
+.PHONY: demo play incident docs validate mutants golden test lint types bench clean
 
 # What the commands need: a minute or so. Tests, the site and the linters need twice as much.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -32,6 +33,9 @@ incident: $(VENV)/ready
 
 validate: $(VENV)/ready
 	$(BIN)/python -m experiments.validate
+
+mutants: $(VENV)/dev
+	$(BIN)/python tests/run_mutants.py
 
 golden: $(VENV)/dev
 	PYTHONPATH=tests:. $(BIN)/python tests/make_golden.py

@@ -226,11 +226,11 @@ def test_groups_with_other_settings_open_as_one_data_set(tmp_path):
 
 
 def test_runs_that_failed_before_training_do_not_hide_the_others(tmp_path, monkeypatch):
-    from sim import batch
+    from sim import workers
 
     store, shard = started(tmp_path), a_shard(training__steps=6)
     with monkeypatch.context() as broken:
-        broken.setattr(batch, "run_batch", lambda *_: 1 / 0)
+        broken.setattr(workers, "run_batch", lambda *_: 1 / 0)
         assert run_shard(shard, store) == 6
     assert set(open_sweep(tmp_path)["status"].values) == {"FAILED"}
     run_shard(shard._replace(jobs=shard.jobs), store)

@@ -13,6 +13,7 @@ from sim.config import Chat, InputError, Scores, Settings, Signals, Training, wi
 from sim.launch import evals, models
 from sim.launch.ab_test import ab_test
 from sim.launch.evals import FLATTERY_BREACH
+from sim.launch.gates import INVESTIGATE, PASS
 from sim.launch.lived import expected_return, mean_on_traffic, misled
 from sim.launch.models import train_models
 from sim.launch.process import CHECKS, decide, named_gates, override, review_problems, take_readings
@@ -200,6 +201,24 @@ def test_red_team_finds_a_prompt_that_was_made_harmful(trained):
     assert evals.clear_harm(view).mean() > evals.clear_harm(clean).mean()
 
 
+def test_the_luck_of_the_search_does_not_count(trained):
+    """All prompts alike: half of the candidate's answers do harm, none of the other's. Mean of 100 within 4 SE."""
+    deployed, many, _, _ = trained
+    view = deployed.views["benchmark"]
+    harm = np.broadcast_to(np.arange(8) % 2, view.log_ref.shape).astype(float)
+    views = {**deployed.views, "benchmark": dataclasses.replace(view, attributes={**view.attributes, "harm": harm})}
+    careless = np.full((100, *harm.shape), 1 / 8)
+    careful = np.zeros((1, *harm.shape))
+    careful[..., 0] = 1.0
+    candidate, other = (
+        model._replace(views=views, probs={**model.probs, "benchmark": probs})
+        for model, probs in ((many.rows(np.arange(100)), careless), (deployed, careful))
+    )
+    found = evals.red_team(candidate, other, RedTeam(), Draws(0, NAMES[:100])).effect
+    graded = evals.clear_harm(views["benchmark"])[0]
+    assert abs(found.mean() - (graded.mean() - graded[0])) < 4 * found.std(ddof=1) / 10
+
+
 def test_checks_that_were_not_made_have_no_data(trained):
     nothing = Checks(
         Evals(offline=0, safety=0, sycophancy=0, model_spec=0),
@@ -300,6 +319,20 @@ def test_conflict_of_votes_and_experts_asks_for_a_second_look(trained):
     review.second_look = 0.0
     strict = decide(many.rows(np.arange(40)), deployed, review, Lived(), Draws(0, NAMES[:40]))
     assert not strict.launched[liked & (strict.word > 0)].any()
+
+
+def test_what_is_still_open_after_a_second_look_does_not_launch(trained):
+    """A gate whose margin is the true difference stays open in most reviews, however large its sample."""
+    deployed, many, _, _ = trained
+    review = small_review(improved)
+    for name, gate in named_gates(review).items():
+        gate.role = "blocking" if name == "sycophancy" else "muted"
+    review.gates.sycophancy.margin = float(exact(deployed, many, "launch/sycophancy"))
+    decision = decide(many.rows(np.arange(20)), deployed, review, Lived(), Draws(0, NAMES[:20]))
+    verdict = decision.last.verdict[list(decision.last.gates).index("sycophancy")]
+    assert (decision.second & (verdict == INVESTIGATE)).sum() > 10
+    assert not decision.launched[verdict == INVESTIGATE].any()
+    assert decision.launched.tolist() == (verdict == PASS).tolist()
 
 
 def test_override_is_possible_and_on_record(trained):

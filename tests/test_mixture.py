@@ -9,6 +9,7 @@ from sim.config import with_value
 from sim.derived import batched_values
 from sim.problem import prepare
 from sim.rewards.mixture import effective_weights, spread
+from sim.validation.small import small_world
 from sim.world.chat import make_chat
 
 SMALL = sim.Settings(world=sim.Chat(prompts=48, responses=6), training=sim.Training(steps=20, record_every=5))
@@ -75,6 +76,13 @@ def test_std_scale_makes_units_irrelevant():
     signals = np.stack([world.attributes["accuracy"], 10 * world.attributes["accuracy"]])
     np.testing.assert_allclose(spread(world, signals)[1], 10 * spread(world, signals)[0])
     assert spread(world, np.ones_like(signals))[0] == 1
+
+
+def test_spread_is_within_prompts_and_weighted_by_them():
+    """Variances 1 and 9 in two prompts of probability 3/4 and 1/4: sqrt(3)."""
+    world = small_world([[0.5, 0.5], [0.5, 0.5]], prompt_prob=[0.75, 0.25])
+    signal = np.array([[[10.0, 12.0], [-3.0, 3.0]]])
+    np.testing.assert_allclose(spread(world, signal), np.sqrt(3))
 
 
 def test_std_scale_moves_the_result():

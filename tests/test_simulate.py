@@ -1,4 +1,6 @@
-"""From settings to the data set: independence of runs, labels, both policy classes, bad settings."""
+"""From settings to the data set: labels, both policy classes, bad settings."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -23,19 +25,6 @@ def test_runs_come_back_in_the_order_given():
     data = sim.simulate(SMALL, {"mixture.weights.thumbs_up": weights, "seed": seeds})
     assert data["seed"].values.tolist() == seeds
     assert data["mixture.weights.thumbs_up"].values.tolist() == weights
-
-
-def test_a_run_does_not_depend_on_who_shares_its_batch():
-    columns = {"mixture.weights.thumbs_up": np.linspace(0, 0.5, 9), "seed": np.arange(9) % 2}
-    together = sim.simulate(SMALL, columns)
-    alone = sim.simulate(SMALL, {"mixture.weights.thumbs_up": [columns["mixture.weights.thumbs_up"][5]], "seed": [1]})
-    for name in together.data_vars:
-        np.testing.assert_allclose(together[name].isel(run=5), alone[name].isel(run=0), rtol=1e-12, atol=1e-13)
-
-
-def test_same_seed_same_numbers():
-    first, second = (sim.simulate(SMALL)["sycophancy/rate"].values for _ in range(2))
-    np.testing.assert_array_equal(first, second)
 
 
 def test_each_world_is_prepared_once_and_torch_keeps_to_one_thread_meanwhile(monkeypatch):
@@ -189,6 +178,19 @@ def test_local_push_equals_covariances_for_a_tabular_policy():
     assert pushes[0] < 0 < pushes[1]
     low, high = interval(draws[:, 1])
     assert low < pushes[1] < high
+
+
+def test_prompts_of_one_split_are_resampled_together():
+    """A policy that learns on the prompts of its metric: each draw weighs both alike."""
+    problem = prepare(SMALL, 0)
+    world, values = problem.splits["train"], problem.splits["train"].attributes["sycophancy"]
+    signals = np.stack([problem.signals["train"]["thumbs_up"]])
+    draws = local_pushes(world, signals, world, values, resamples=5)[1]
+    drawn = rng.stream(0, "critical_weight", "train").multinomial(48, np.full(48, 1 / 48), size=5)
+    for found, counts in zip(draws, drawn, strict=True):
+        weight = world.prompt_prob * counts
+        again = dataclasses.replace(world, prompt_prob=weight / weight.sum())
+        np.testing.assert_allclose(found, local_pushes(again, signals, again, values)[0], rtol=1e-9)
 
 
 def test_local_push_is_the_first_step_of_natural_training():

@@ -24,7 +24,7 @@ from test_mixture import SMALL
 import sim
 from experiments.app import CONFIGS, read_settings, to_settings
 from experiments.train import main as _registers_config  # noqa: F401
-from sim.config import Chat, InputError, with_row, with_value
+from sim.config import Chat, InputError, walk, with_row, with_value
 from sim.problem import metric_names, prepare
 from sim.sweep import plan as planning
 from sim.sweep.interrupt import resume_command
@@ -97,6 +97,43 @@ def test_identity_is_equal_exactly_where_settings_are(loader):
             )
     for one, other in itertools.combinations(range(60), 2):
         assert (ids[one] == ids[other]) == (texts[one] == texts[other])
+
+
+HOW_NOT_WHAT = {"training.chunk", "training.engine"}  # how the work is done; numbers agree to rounding
+
+
+def only_run(settings):
+    columns = {key: np.array([value]) for key, value in planning.batched_values(settings).items()}
+    return planning.Group(settings, columns, np.array([0]))
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in walk(sim.Settings())])
+def test_a_setting_that_differs_is_another_run_and_what_is_not_batched_another_group(name):
+    base = sim.Settings()
+    value = next(held for key, _, held in walk(base) if key == name)
+    kinds = {bool: lambda: not value, str: lambda: f"{value}x", dict: lambda: {**value, "another": 0.5}}
+    other = with_value(base, name, kinds.get(type(value), lambda: value + 1)())
+    assert (group_ids(only_run(other)) == group_ids(only_run(base))) == (name in HOW_NOT_WHAT)
+    batched = name in planning.batched_values(base)
+    assert (planning.shared_identity(other) == planning.shared_identity(base)) == batched
+
+
+def test_mixtures_that_name_other_signals_are_groups_of_their_own(loader, tmp_path):
+    """Each keeps its weights, and the sweep opens as one data set: a signal that is not named weighs nothing."""
+    small = ["world.prompts=24", "world.responses=4", "training.steps=6"]
+    jobs = [[*small, f"seed={s}", *more] for s in (0, 1) for more in ([], ["+mixture.weights.candor=0.1"])]
+    groups, _ = plan(loader, jobs)
+    assert [group.jobs.tolist() for group in groups] == [[0, 2], [1, 3]]
+    store = started(tmp_path)
+    for group in groups:
+        for shard in cut(group, group_ids(group), np.ones(2, dtype=bool), 0, 10):
+            run_shard(shard, store)
+    data = open_sweep(tmp_path)
+    assert data["mixture.weights.candor"].values.tolist() == [0, 0.1, 0, 0.1]
+    assert np.isnan(data["rewards/candor/weighted"].values).all(axis=1).tolist() == [True, False, True, False]
+    np.testing.assert_allclose(
+        data["proxy_reward"][1], sim.simulate(with_row(groups[1].settings, groups[1].columns, 0))["proxy_reward"][0]
+    )
 
 
 def test_jobs_that_differ_in_batchable_numbers_are_one_group(loader):
@@ -198,7 +235,7 @@ def started(folder):
 
 @pytest.mark.parametrize(("size", "workers"), [(6, 2), (1, 1), (4, 2)])
 def test_results_do_not_depend_on_shards_or_workers(tmp_path, size, workers):
-    """Bit for bit on one machine, whatever the cut: every chunk holds the runs of one world, up to 64."""
+    """To rounding: narrower chunks make other sums. With the fused engine bit for bit (tests/test_fused.py)."""
     whole, store = a_shard(), started(tmp_path / "whole")
     run_shard(whole, store, workers=1)
     parts = started(tmp_path / "parts")
@@ -208,6 +245,14 @@ def test_results_do_not_depend_on_shards_or_workers(tmp_path, size, workers):
     one, other = open_sweep(tmp_path / "whole"), open_sweep(tmp_path / "parts")
     for name in one.data_vars:
         np.testing.assert_allclose(one[name].values, other[name].values, rtol=1e-12, atol=1e-13)
+
+
+def test_a_shard_keeps_every_run_beside_its_own_identity():
+    whole = a_shard(runs=7)
+    group = planning.Group(whole.settings, whole.columns, whole.jobs)
+    for shard in cut(group, whole.ids, np.arange(7) != 2, 0, 4):
+        assert shard.ids == run_ids(flatten(shard.settings), shard.columns)
+        assert shard.ids == [whole.ids[job] for job in shard.jobs]
 
 
 def test_a_failing_run_fails_alone(tmp_path):

@@ -183,7 +183,9 @@ def _merge(groups: Sequence[Group]) -> list[Group]:
 def shared_identity(settings: Settings) -> str:
     """Return a text that is equal for settings that may share a batch."""
     own = batched_values(settings)
-    return json.dumps({key: value for key, value in flatten(settings).items() if key not in own}, sort_keys=True)
+    # Of what is batched the name counts: runs with other signals in their mixture have other columns.
+    shared = {key: None if key in own else value for key, value in flatten(settings).items()}
+    return json.dumps(shared, sort_keys=True)
 
 
 def flatten(settings: Settings) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _joined(folder: Path, parts: Sequence[tuple[pa.Table, dict[str, Any]]]) -> t
 
 
 def _label(pieces: "Sequence[xr.Dataset]", shared: Sequence[Mapping[str, Any]]) -> None:
-    """Give every piece the settings in which pieces differ, as coordinates; one that it has not is NaN or empty."""
+    """Give every piece the settings in which pieces differ, as coordinates; see `_absent` for one that it has not."""
     held = {key: [own[key] for own in shared if key in own] for own in shared for key in own}
     for key, values in held.items():
         alike = len(values) == len(shared) and all(value == values[0] for value in values)
@@ -208,7 +208,18 @@ def _label(pieces: "Sequence[xr.Dataset]", shared: Sequence[Mapping[str, Any]]) 
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         for piece, own in zip(pieces, shared, strict=True):
             if key not in piece.coords:
-                piece.coords[key] = ("run", np.full(piece.sizes["run"], own.get(key, np.nan if numeric else "")))
+                piece.coords[key] = ("run", np.full(piece.sizes["run"], own.get(key, _absent(key, numeric))))
+    for name in dict.fromkeys(str(key) for piece in pieces for key in piece.coords):
+        for piece in pieces:
+            if name not in piece.coords:
+                piece.coords[name] = ("run", np.full(piece.sizes["run"], _absent(name, numeric=True)))
+
+
+def _absent(key: str, numeric: bool) -> float | str:
+    """Return what stands for a setting that a run has not: a signal that its mixture does not name weighs nothing."""
+    if key.startswith("mixture.weights."):
+        return 0.0
+    return np.nan if numeric else ""
 
 
 def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
