@@ -92,7 +92,7 @@ def train(
         optimize = Optimizer(optimizer, rate)
         now = torch.zeros(policy.size, weight.shape[1], dtype=dtype)
         since = torch.zeros(causes if ledger else 0, *now.shape, dtype=dtype)
-        theta[0, :, part] = now
+        theta[0, :, part] = now.numpy()
         row = 0
         for step in range(1, steps + 1):
             if cancelled():
@@ -101,7 +101,7 @@ def train(
                 weight = mixture.at(step, now)
                 gradient.weigh(weight)
                 if in_force is not None and step == 1:
-                    in_force[0, :, part] = weight
+                    in_force[0, :, part] = weight.numpy()
             gradient.draw(now)
             for _ in range(epochs):
                 lines = gradient.by_cause(now) if ledger else gradient(now)[None]
@@ -113,11 +113,11 @@ def train(
                     since += lines
             if step == marks[row + 1]:
                 row += 1
-                theta[row, :, part] = now
+                theta[row, :, part] = now.numpy()
                 if in_force is not None:
-                    in_force[row, :, part] = weight
+                    in_force[row, :, part] = weight.numpy()
                 if moved is not None:
-                    moved[row - 1, :, :, part] = since
+                    moved[row - 1, :, :, part] = since.numpy()
                     since.zero_()
     return Trajectory(marks, theta, moved, in_force)
 
