@@ -62,6 +62,7 @@ def publish(
     headlines: Mapping[str, str],
     figures: Sequence[tuple[Figure, str, str]],
     tables: Mapping[str, pd.DataFrame],
+    shown: Sequence[tuple[str, Sequence[Sequence[str]]]] = (),
 ) -> None:
     """Print the headlines; write figures, tables, settings and the report to `settings.out`, all of them or none.
 
@@ -73,6 +74,7 @@ def publish(
         headlines: name -> value, as text.
         figures: (figure, file name, caption).
         tables: file name -> table.
+        shown: tables of the report, as of `write_report`.
     """
     this = command_line(f"experiments.{module}")
     width = max(map(len, headlines))
@@ -85,5 +87,5 @@ def publish(
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
         (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
-        write_report(folder / "report.html", title, question, headlines, pictures, this)
+        write_report(folder / "report.html", title, question, headlines, pictures, this, shown)
     print(f"\nreport: {out / 'report.html'}")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sim.analysis.ledger import check_strength
 from sim.batch import engine_of, recorded_steps
 from sim.checks import kind_problems, table_problems
-from sim.config import SAMPLED, InputError, Settings, unknown_name
+from sim.config import SAMPLED, InputError, Settings, shown, unknown_name
 from sim.derived import batched_values
 from sim.problem import Problem
 from sim.workers import run_table
@@ -44,7 +44,9 @@ def simulate(
         InputError: naming every setting that is out of range, a key that cannot vary, a bad score table, or the first
             run that diverged.
     """
-    table = batch_table(settings, columns or {})
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers = {shown(workers)}: must be a whole number >= 1")
+    table = batch_table(settings, {} if columns is None else columns)
     found, problem = run_table(settings, table, workers=workers, progress=progress)
     return to_dataset(settings, problem, table, found)
 
@@ -105,21 +107,29 @@ def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dic
         InputError: as `simulate`.
     """
     if wrong := kind_problems(settings):
-        raise InputError("\n".join(wrong))
+        raise InputError(*wrong)
     if not isinstance(columns, Mapping):
         raise InputError(f"columns: expected a mapping of keys to values, got {type(columns).__name__}")
-    given = {key: np.atleast_1d(np.asarray(values)) for key, values in columns.items()}
+    given = {key: _column(key, values) for key, values in columns.items()}
     defaults = batched_values(settings)
-    for key, values in given.items():
+    for key in given:
         if key not in defaults:
             raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
-        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
-            raise InputError(f"columns: {key} must be a list of numbers, one per run")
     lengths = {len(values) for values in given.values()} or {1}
     if len(lengths) > 1:
         raise InputError(f"columns: lengths differ ({', '.join(f'{key}: {len(v)}' for key, v in given.items())})")
     runs = lengths.pop()
     table = {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
     if wrong := list(table_problems(settings, table)):
-        raise InputError("\n".join(wrong))
+        raise InputError(*wrong)
     return table
+
+
+def _column(key: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        column = np.atleast_1d(np.asarray(values))
+    except (ValueError, TypeError):  # lists of different lengths, for one
+        column = np.empty(0)
+    if column.ndim != 1 or not len(column) or column.dtype.kind not in "iuf":
+        raise InputError(f"columns: {shown(key)} must be a list of numbers, one per run")
+    return column

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics
-from sim.config import Chat, InputError, Memory, Scores, Settings, Users, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Memory, Scores, Settings, Users, unknown_name, with_value
 from sim.rewards.learned import Reports, learn_signals
 from sim.rewards.signals import LEARNED, SIGNALS, score
 from sim.training.finetune import fine_tune
@@ -43,11 +44,19 @@ def prepare(settings: Settings, seed: int) -> Problem:
     Signals of the mixture that people give are learned; those outside it stay oracles, since no run reads them.
 
     Raises:
-        InputError: for a name that the world does not know, a bad score table, or a headline without a value.
+        InputError: naming every setting that is out of range or unknown, a bad score table, or a headline without a
+            value.
     """
+    check(settings)
+    check(with_value(settings, "seed", seed))
+    return make_problem(settings, seed)
+
+
+def make_problem(settings: Settings, seed: int) -> Problem:
+    """Return the same for settings that were checked, or that a table of runs will change (`table_problems`)."""
     unknown = name_problems(settings)
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError(*unknown)
     if isinstance(settings.world, Chat):
         splits = make_chat(settings.world, settings.users, settings.memory, seed)
         return chat_problem(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sim.batch import engine_of, recorded_steps, run_batch
 from sim.config import SAMPLED, Chat, InputError, Settings
 from sim.derived import fixed_objective, outside_fused
-from sim.problem import Problem, prepare
+from sim.problem import Problem, make_problem
 from sim.recipe import Table
 from sim.training.engines import EngineError
 from sim.training.threads import torch_on_one_thread
@@ -98,7 +98,7 @@ def run_table(
 
 def worlds(pool: Workers, settings: Settings) -> "Callable[[int], Future[Problem]]":
     """Return seed -> its problem, which the pool prepares once while it is among the last few asked for."""
-    return functools.lru_cache(KEPT_WORLDS)(lambda seed: pool.submit(prepare, settings, seed))
+    return functools.lru_cache(KEPT_WORLDS)(lambda seed: pool.submit(make_problem, settings, seed))
 
 
 def start_table(
@@ -185,7 +185,7 @@ def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
     prompts, responses = (
         (world.prompts, world.responses)
         if isinstance(world, Chat)
-        else prepare(settings, seed).splits["train"].log_ref.shape
+        else make_problem(settings, seed).splits["train"].log_ref.shape
     )
     if training.estimator in SAMPLED and training.prompts_per_step:
         prompts = min(prompts, training.prompts_per_step)

@@ -9,7 +9,7 @@ import pytest
 
 import sim
 from sim import rng
-from sim.config import Chat, InputError, Scores, Settings, Signals, Training
+from sim.config import Chat, InputError, Scores, Settings, Signals, Training, with_value
 from sim.launch import evals, models
 from sim.launch.ab_test import ab_test
 from sim.launch.evals import FLATTERY_BREACH
@@ -55,6 +55,28 @@ def test_training_for_review_is_the_training_of_the_pipeline(trained):
     data = sim.simulate(SMALL, {"mixture.weights.thumbs_up": np.array([0.0, 0.5])})
     for name in ("sycophancy/rate", "true/quality", "benchmark/accuracy", "users/exposure"):
         np.testing.assert_allclose([trained[2][name][0], trained[3][name][0]], data[name].isel(step=-1), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixture.from_step": 30},
+        {"mixture.aggregation": "normalize_then_sum", "training.estimator": "exact"},
+        {"policy.kind": "mlp", "policy.hidden": 4, "training.estimator": "exact"},
+        {"training.estimator": "grpo", "training.samples": 4, "training.sampling_seed": 2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_setting_of_the_mixture_policy_and_training_reaches_the_candidates(changes):
+    settings = SMALL
+    for key, value in ({"mixture.weights.thumbs_up": 0.3, "training.steps": 40} | changes).items():
+        settings = with_value(settings, key, value)
+    data = sim.simulate(with_value(settings, "seed", 3)).isel(run=0, step=-1)
+    _, truth = train_models(settings, {}, 3)
+    for name in ("sycophancy/rate", "true/quality"):
+        np.testing.assert_allclose(truth[name], [float(data[name])], atol=1e-10)
+    _, without = train_models(with_value(SMALL, "mixture.weights.thumbs_up", 0.3), {}, 3)
+    assert abs(truth["sycophancy/rate"][0] - without["sycophancy/rate"][0]) > 1e-4
 
 
 def test_no_check_is_given_true_quality(trained):

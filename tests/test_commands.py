@@ -26,6 +26,15 @@ def run(module, *overrides, cwd=ROOT):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 
+def test_a_score_table_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("make_scores", "world.prompts=12", f"out={tmp_path}/file/scores.csv")
+    assert result.returncode == 1
+    assert "out = " in result.stderr
+    assert "cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(("config", "schema"), [("config", Train), ("drift", Drift), ("make_scores", MakeScores)])
 def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     with initialize_config_dir(CONFIGS, version_base="1.3"):

@@ -11,7 +11,7 @@ from sim import rng, workers
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine
 from sim.checks import problems
 from sim.config import with_value
-from sim.problem import prepare
+from sim.problem import make_problem, prepare
 from sim.rewards.mixture import schedule
 from sim.training.policies import make_policy
 from sim.training.train import train
@@ -41,7 +41,7 @@ def test_same_seed_same_numbers():
 def test_each_world_is_prepared_once_and_torch_keeps_to_one_thread_meanwhile(monkeypatch):
     """From Python nobody has set its threads: a chunk would fight with the next one for cores."""
     seeds, threads, real = [], [], workers.run_batch
-    monkeypatch.setattr(workers, "prepare", lambda settings, seed: [seeds.append(seed), prepare(settings, seed)][1])
+    monkeypatch.setattr(workers, "make_problem", lambda its, seed: [seeds.append(seed), make_problem(its, seed)][1])
     monkeypatch.setattr(workers, "run_batch", lambda *given: [threads.append(torch.get_num_threads()), real(*given)][1])
     torch.set_num_threads(2)
     try:

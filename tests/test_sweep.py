@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from experiments.train import main as _registers_config  # noqa: F401
 from sim.config import Chat, InputError, with_row, with_value
 from sim.problem import metric_names, prepare
 from sim.sweep import plan as planning
+from sim.sweep.interrupt import resume_command
 from sim.sweep.plan import flatten, make_plan
 from sim.sweep.results import Store, open_sweep, run_ids
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
@@ -477,3 +479,16 @@ def test_twenty_kills_and_resumes_equal_one_uninterrupted_sweep(tmp_path):
         assert data["id"].values.tolist() == expected["id"].values.tolist()
         for name in expected.data_vars:
             np.testing.assert_array_equal(data[name].values, expected[name].values)
+
+
+def test_the_command_to_resume_with_survives_a_shell(monkeypatch):
+    given = [
+        "-m",
+        "world.path=my file.csv",
+        "kl_coef=0.1,0.2",
+        "hydra.sweep.dir=old place",
+        "hydra.launcher.resume=extend",
+    ]
+    monkeypatch.setattr("sys.argv", ["train.py", *given])
+    words = shlex.split(resume_command(Path("new place")))
+    assert words[-5:] == [*given[:3], "hydra.sweep.dir=new place", "hydra.launcher.resume=true"]

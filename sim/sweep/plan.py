@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import SCMode
 
@@ -26,11 +24,11 @@ from sim.checks import table_problems
 from sim.config import InputError, Settings, walk, with_row
 from sim.derived import batched_values
 from sim.problem import name_problems
+from sim.sweep.overrides import Complaints, Reader
 
 Compose = Callable[[list[str]], DictConfig]
 Convert = Callable[[DictConfig], Settings]
 SAMPLED_GROUPS = 8  # whose first and last job is compared with Hydra's own composition
-NAMED_JOBS = 5  # how many jobs a complaint names
 
 
 class Group(NamedTuple):
@@ -67,11 +65,11 @@ def make_plan(
     Raises:
         InputError: one line for each distinct problem of the whole sweep.
     """
-    reader = _Reader(parser, is_group)
+    reader = Reader(parser, is_group)
     bases: dict[tuple[str, ...], _Base | None] = {}
     rows: dict[tuple[Any, ...], list[int]] = {}
     values: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    complaints = _Complaints()
+    complaints = Complaints()
     for number, job in enumerate(jobs):
         structural, leaves = reader.split(job)
         if structural not in bases:
@@ -80,7 +78,7 @@ def make_plan(
         if base is None:
             continue
         keys, given = tuple(leaves), tuple(leaves.values())
-        fixed, swept = reader.partition(base, structural, keys, given)
+        fixed, swept = reader.partition(base.settings, base.interpolated, structural, keys, given)
         group = (structural, fixed, keys)
         rows.setdefault(group, []).append(number)
         values.setdefault(group, []).append(swept)
@@ -100,78 +98,8 @@ def make_plan(
     return groups
 
 
-class _Complaints:
-    """Distinct problems, each with the jobs that it concerns."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, list[int]] = {}
-
-    def add(self, text: str, *numbers: int) -> None:
-        for line in text.splitlines():
-            self.jobs.setdefault(line, []).extend(numbers)
-
-    def raise_if_any(self) -> None:
-        if not self.jobs:
-            return
-        lines = []
-        for text, numbers in self.jobs.items():
-            shown = ", ".join(map(str, numbers[:NAMED_JOBS])) + (", ..." if len(numbers) > NAMED_JOBS else "")
-            lines.append(f"  - {text}  (job {shown})")
-        raise InputError("Invalid sweep, nothing was run:\n" + "\n".join(lines))
-
-
-class _Reader:
-    """Splits a job's overrides; every distinct string is parsed once."""
-
-    def __init__(self, parser: OverridesParser, is_group: Callable[[str], bool]) -> None:
-        self.parser, self.is_group = parser, is_group
-        self.parsed: dict[str, tuple[str, Any] | None] = {}
-        self.groups: dict[str, bool] = {}
-        self.batched: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[list[int], list[int]]] = {}
-
-    def split(self, job: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Return the structural override strings and the leaf values by key (the last one wins)."""
-        structural: list[str] = []
-        leaves: dict[str, Any] = {}
-        for text in job:
-            if text not in self.parsed:
-                self.parsed[text] = self._leaf(self.parser.parse_override(text))
-            leaf = self.parsed[text]
-            if leaf is None:
-                structural.append(text)
-            else:
-                leaves[leaf[0]] = leaf[1]
-        return tuple(structural), leaves
-
-    def _leaf(self, override: Override) -> tuple[str, Any] | None:
-        """Return (key, value) of an override that sets one existing number, word or truth value; else None."""
-        key, value = override.key_or_group, override.value()
-        plain = override.type == OverrideType.CHANGE and override.package is None and not key.startswith("hydra.")
-        if not plain or not (value is None or isinstance(value, bool | int | float | str)):
-            return None
-        if isinstance(value, str) and "${" in value:
-            return None
-        if key not in self.groups:
-            self.groups[key] = self.is_group(key)
-        return None if self.groups[key] else (key, value)
-
-    def partition(
-        self, base: _Base, structural: tuple[str, ...], keys: tuple[str, ...], given: tuple[Any, ...]
-    ) -> tuple[tuple[tuple[str, Any], ...], tuple[Any, ...]]:
-        """Return (fixed key-value pairs that split groups, values of the batched keys in the order of `keys`)."""
-        index = self.batched.get((structural, keys))
-        if index is None:
-            columns = {} if base.interpolated else batched_values(base.settings)
-            index = (
-                [i for i, key in enumerate(keys) if key not in columns],
-                [i for i, key in enumerate(keys) if key in columns],
-            )
-            self.batched[structural, keys] = index
-        return tuple((keys[i], given[i]) for i in index[0]), tuple(given[i] for i in index[1])
-
-
 def _compose_base(
-    structural: tuple[str, ...], compose: Compose, convert: Convert, complaints: _Complaints, number: int
+    structural: tuple[str, ...], compose: Compose, convert: Convert, complaints: Complaints, number: int
 ) -> _Base | None:
     config = without_hydra(compose(list(structural)))
     interpolated = _has_interpolation(config)
@@ -188,7 +116,7 @@ def _make_groups(
     keys: tuple[str, ...],
     swept: list[tuple[Any, ...]],
     numbers: npt.NDArray[np.int64],
-    complaints: _Complaints,
+    complaints: Complaints,
 ) -> list[Group]:
     """Return the group of these jobs, or one per distinct resolved config where values depend on each other."""
     try:
@@ -266,7 +194,7 @@ def flatten(settings: Settings) -> dict[str, Any]:
     return flat
 
 
-def _check(group: Group, complaints: _Complaints) -> None:
+def _check(group: Group, complaints: Complaints) -> None:
     """Check what is shared and what differs, and the names that only the world knows."""
     for text in name_problems(group.settings):
         complaints.add(text, *map(int, group.jobs))
