@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, printable, shown, unknown_name
 from sim.world.arrays import Array
 
 BLOCK = 1 << 23  # bytes of CSV or JSON read at once
@@ -95,20 +95,21 @@ def _read_file(path: str, wanted: Wanted, progress: Progress | None) -> Columns:
         raise InputError(f"scores = {path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         bad = _first_bad_number(file, wanted) if ending == ".csv" else ""
-        reason = bad or f"cannot be read as {ending[1:]} ({_first_line(error)})"
+        reason = bad or f"cannot be read as {ending[1:]} ({first_line(error)})"
         raise InputError(f"scores = {path}: {reason}") from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a reader's message, which may quote the file: printable, and not too long."""
     lines = str(error.args[0] if error.args else error).splitlines() or [type(error).__name__]
-    return "".join(letter if letter.isprintable() else "?" for letter in lines[0])[:200]
+    return printable(lines[0])[:200]
 
 
 def _need(known: list[str], wanted: Wanted) -> None:
     for column, field in wanted.fields().items():
         if column not in known:
-            shown = known if len(known) < 30 else [*known[:30], "..."]
-            raise InputError(f"{field}: {unknown_name('column', column, shown)}")
+            some = known if len(known) < 30 else [*known[:30], "..."]
+            raise InputError(f"{field}: {unknown_name('column', column, some)}")
         if known.count(column) > 1:
             raise InputError(f"{field}: the table has {known.count(column)} columns named '{column}'")
 
@@ -129,6 +130,13 @@ def _open_csv(file: Path, types: dict[str, Any], include: list[str] | None) -> A
     return pa.csv.open_csv(file, pa.csv.ReadOptions(block_size=BLOCK), parse, convert)
 
 
+def need_whole_lines(file: Path) -> None:
+    """Raise `ArrowInvalid` for a CSV file whose lines have different numbers of cells, such as one that was cut off."""
+    names = _open_csv(file, {}, None).schema.names
+    for _ in _open_csv(file, dict.fromkeys(names, pa.string()), None):
+        pass
+
+
 def _first_bad_number(file: Path, wanted: Wanted) -> str:
     """Return 'column ..., row ...: ... is not a number' for the first such cell of a CSV file, or nothing."""
     try:
@@ -146,8 +154,7 @@ def _first_bad_number(file: Path, wanted: Wanted) -> str:
 
 
 def _not_a_number(field: str, column: str, row: int, value: object) -> str:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(value))[:40]
-    return f"{field}: column '{column}', row {row + 1}: '{shown}' is not a number"
+    return f"{field}: column '{column}', row {row + 1}: '{shown(value)}' is not a number"
 
 
 def _parquet(file: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
@@ -201,8 +208,10 @@ def _frame_batch(frame: pd.DataFrame, wanted: Wanted) -> pa.RecordBatch:
             raise InputError(f"{field}: column '{name}' holds {column.dtype}, not numbers")
         try:
             values = pd.to_numeric(column, errors="coerce")
-        except TypeError:
+        except (TypeError, OverflowError):
             raise InputError(f"{field}: column '{name}' holds something other than numbers") from None
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"{field}: column '{name}' holds something other than numbers")
         bad = (values.isna() & column.notna()).to_numpy(bool)
         if bad.any():
             row = int(np.argmax(bad))
