@@ -94,7 +94,11 @@ def _score_table(settings: str, _stamp: float) -> tuple[World, dict[str, Array]]
     from sim.world.scores import make_scores, read_table  # loads pandas
 
     scores = Scores(**json.loads(settings))
-    return make_scores(scores, read_table(scores.path))
+    table = read_table(scores.path)
+    try:
+        return make_scores(scores, table)
+    except InputError as error:
+        raise InputError(f"world.path = {scores.path}: {error}") from None
 
 
 def _stamp(path: str) -> float:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from test_commands import run
+from test_sweep import a_shard, started
 
 from experiments import (
     audit,
@@ -33,6 +34,7 @@ from experiments.options import to_options
 from experiments.targets import CALLED, TargetError, check_targets
 from sim.config import InputError, walk
 from sim.problem import name_problems
+from sim.sweep.shards import run_shard
 
 RUNS = {
     "config": train.Train, "drift": drift.Drift, "make_scores": make_scores.MakeScores,
@@ -256,6 +258,19 @@ def test_a_place_that_cannot_be_written_is_named(module, tmp_path):
     result = run(module, *(["cases=[V9]"] if module == "validate" else []), f"out={tmp_path}")
     assert_refused(result, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["plot", "compare", "materialize"])
+def test_a_damaged_sweep_is_named_by_every_command_that_reads_one(module, tmp_path):
+    store, folder = started(tmp_path / "sweep"), tmp_path / "sweep"
+    run_shard(a_shard(training__steps=4), store)
+    part = store.parts()[0]
+    part.write_bytes(part.read_bytes()[:-9])
+    options = {"compare": [f"a={folder}", f"b={folder}"], "plot": [f"sweep={folder}"]}
+    result = run(module, *options.get(module, [f"sweep={folder}", "job=1"]), f"out={tmp_path}/out")
+    assert_refused(result, f"{part}: corrupt or truncated")
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, shown, unknown_name
 
 BLOCK = 1 << 23  # bytes of CSV or JSON read at once
 ROWS = 1 << 18  # rows of Parquet read at once
@@ -35,16 +35,15 @@ def need(known: list[str], wanted: Wanted) -> None:
     """Raise `InputError` for a wanted column that is not there, or there twice."""
     for column, field in wanted.fields().items():
         if column not in known:
-            shown = known if len(known) < 30 else [*known[:30], "..."]
-            raise InputError(f"{field}: {unknown_name('column', column, shown)}")
+            some = known if len(known) < 30 else [*known[:30], "..."]
+            raise InputError(f"{field}: {unknown_name('column', column, some)}")
         if known.count(column) > 1:
             raise InputError(f"{field}: the table has {known.count(column)} columns named '{column}'")
 
 
 def not_a_number(field: str, column: str, row: int, value: object) -> str:
     """Return the complaint about a cell; rows are counted from 1."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(value))[:40]
-    return f"{field}: column '{column}', row {row + 1}: '{shown}' is not a number"
+    return f"{field}: column '{column}', row {row + 1}: '{shown(value)}' is not a number"
 
 
 def _csv(file: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
@@ -61,6 +60,13 @@ def _open_csv(file: Path, types: dict[str, Any], include: list[str] | None) -> A
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=include)
     parse = pa.csv.ParseOptions(newlines_in_values=True)
     return pa.csv.open_csv(file, pa.csv.ReadOptions(block_size=BLOCK), parse, convert)
+
+
+def need_whole_lines(file: Path) -> None:
+    """Raise `ArrowInvalid` for a CSV file whose lines have different numbers of cells, such as one that was cut off."""
+    names = _open_csv(file, {}, None).schema.names
+    for _ in _open_csv(file, dict.fromkeys(names, pa.string()), None):
+        pass
 
 
 def first_bad_number(file: Path, wanted: Wanted) -> str:
@@ -129,8 +135,10 @@ def frame_batch(frame: pd.DataFrame, wanted: Wanted) -> pa.RecordBatch:
             raise InputError(f"{field}: column '{name}' holds {column.dtype}, not numbers")
         try:
             values = pd.to_numeric(column, errors="coerce")
-        except TypeError:
+        except (TypeError, OverflowError):
             raise InputError(f"{field}: column '{name}' holds something other than numbers") from None
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"{field}: column '{name}' holds something other than numbers")
         bad = (values.isna() & column.notna()).to_numpy(bool)
         if bad.any():
             row = int(np.argmax(bad))

@@ -12,14 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from sim import rng
-from sim.config import InputError, Scores, unknown_name
+from sim.config import InputError, Scores, shown, unknown_name
 from sim.world.arrays import ABSENT, Array, World
+from sim.world.formats import need_whole_lines
+from sim.world.table import LARGEST, first_line
 
 Signals = dict[str, Array]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, low_memory=False)
+    table = pd.read_csv(path, low_memory=False)  # which fills short lines up
+    need_whole_lines(path)
+    return table
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
@@ -47,8 +51,7 @@ def read_table(path: str) -> pd.DataFrame:
         raise InputError(f"world.path = {path}: the file is empty") from None
     except Exception as error:
         # Readers raise many kinds of error on a broken file; the user needs the file's name and the first line.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"world.path = {path}: cannot be read as {file.suffix[1:]} ({reason})") from None
+        raise InputError(f"world.path = {path}: cannot be read as {file.suffix[1:]} ({first_line(error)})") from None
     if table.empty:
         raise InputError(f"world.path = {path}: the table has no rows")
     return table
@@ -137,8 +140,15 @@ def _numbers(table: pd.DataFrame, field: str, column: str) -> Array:
     bad = values.isna() & table[column].notna()
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"{field}: column '{column}', row {row + 1}: '{table[column].iloc[row]}' is not a number")
-    return values.to_numpy(dtype=float)
+        raise InputError(
+            f"{field}: column '{column}', row {row + 1}: '{shown(table[column].iloc[row])}' is not a number"
+        )
+    numbers = values.to_numpy(dtype=float)
+    huge = np.isfinite(numbers) & (np.abs(numbers) > LARGEST)
+    if huge.any():
+        row = int(np.flatnonzero(huge)[0])
+        raise InputError(f"{field}: column '{column}', row {row + 1}: {numbers[row]:g} is too large to be squared")
+    return numbers
 
 
 def _signed(table: pd.DataFrame, field: str, text: str) -> Array:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sim.config import InputError
+from sim.config import InputError, printable
 from sim.world.arrays import Array
 from sim.world.formats import BATCHES, Wanted, first_bad_number, frame_batch, need, not_a_number
 
@@ -76,13 +76,14 @@ def _read_file(path: str, wanted: Wanted, progress: Progress | None) -> Columns:
         raise InputError(f"scores = {path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         bad = first_bad_number(file, wanted) if ending == ".csv" else ""
-        reason = bad or f"cannot be read as {ending[1:]} ({_first_line(error)})"
+        reason = bad or f"cannot be read as {ending[1:]} ({first_line(error)})"
         raise InputError(f"scores = {path}: {reason}") from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a reader's message, which may quote the file: printable, and not too long."""
     lines = str(error.args[0] if error.args else error).splitlines() or [type(error).__name__]
-    return "".join(letter if letter.isprintable() else "?" for letter in lines[0])[:200]
+    return printable(lines[0])[:200]
 
 
 def _collect(batches: Iterator[pa.RecordBatch], wanted: Wanted, progress: Progress | None) -> Columns:
