@@ -34,9 +34,9 @@ def test_a_text_that_is_gone_or_there_twice_is_named():
 
 
 @pytest.mark.slow
-def test_one_fault_of_every_file_is_caught():
-    """The whole table takes some minutes: make mutants."""
-    first = {fault.file: fault.what for fault in reversed(FAULTS)}
+def test_one_fault_of_every_room_is_caught():
+    """The whole table takes four to ten minutes: make mutants."""
+    first = {Path(fault.file).parent: fault.what for fault in reversed(FAULTS)}
     command = [sys.executable, str(HERE / "run_mutants.py"), *first.values()]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
