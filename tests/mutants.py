@@ -43,8 +43,8 @@ FAULTS = [
     Fault(
         "every recorded step holds the parameters of the step before",
         "sim/training/train.py",
-        "                theta[row, :, part] = now\n",
-        "                theta[row, :, part] = now - lines.sum(dim=0)\n",
+        "                theta[row, :, part] = now.numpy()\n",
+        "                theta[row, :, part] = (now - lines.sum(dim=0)).numpy()\n",
         "test_core.py::test_core_equals_the_plain_loop[False-exact-sgd-loglinear]",
     ),
     Fault(

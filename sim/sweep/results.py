@@ -307,7 +307,7 @@ def part_meta(table: pa.Table, path: Path) -> dict[str, Any]:
         meta = json.loads((table.schema.metadata or {})[b"thumbscale"])
         kinds = {"settings": dict, "steps": list, "labels": dict, "headline": str, "added": str}
         right = all(isinstance(meta[key], kind) for key, kind in kinds.items())
-        right &= all(type(step) is int for step in meta["steps"])
+        right &= all(type(step) is int for step in meta["steps"]) and meta["steps"] == sorted(set(meta["steps"]))
         right &= all(isinstance(text, str) for label in meta["labels"].values() for text in label.values())
         right &= isinstance(meta.get("engine", ""), str)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
