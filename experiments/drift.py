@@ -15,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from experiments.app import command
-from experiments.studies import publish, refuse_multirun, seed_list
+from experiments.studies import publish, refuse_multirun, refuse_override, seed_list
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine, resample_rows
 from sim.analysis.ledger import check_strength
 from sim.config import InputError, Scores, Settings, knob, with_value
@@ -53,6 +53,8 @@ def main(settings: Drift) -> None:
     if settings.mixture.renormalize and settings.max_weight > 1:
         raise InputError(f"max_weight = {settings.max_weight}: must be <= 1 to renormalize")
     refuse_multirun("drift")
+    key = f"mixture.weights.{settings.mixture.added}"
+    refuse_override("drift", key, "max_weight and points say how; experiments.train takes one weight")
     if not settings.training.ledger:
         raise InputError("training.ledger = False: experiments.drift draws the ledger; experiments.train does without")
     table = isinstance(settings.world, Scores)

@@ -27,6 +27,12 @@ def refuse_multirun(name: str) -> None:
         raise InputError(f"experiments.{name} is a sweep already; sweep other settings with experiments.train -m")
 
 
+def refuse_override(name: str, key: str, instead: str) -> None:
+    """Raise `InputError` where the command line sets what the study varies itself; a config may, for other commands."""
+    if any(word.lstrip("+").partition("=")[0] == key for word in HydraConfig.get().overrides.task):
+        raise InputError(f"{key}: experiments.{name} varies it itself; {instead}")
+
+
 def seed_list(settings: Settings, count: int) -> npt.NDArray[np.int64]:
     """Return the seeds, from `settings.seed`; seed 0 of a score table is the table and not a draw of it."""
     first = max(settings.seed, 1) if isinstance(settings.world, Scores) else settings.seed

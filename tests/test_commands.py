@@ -147,6 +147,7 @@ BAD = {
     "dead setting": ([*SCORES_PRESET, "users.appetite=1"], "users: has no effect on a score table"),
     "nothing to probe": ([f"world.traffic_mix.{t}=0" for t in TOPICS if t != "task"], "so there is nothing to probe"),
     "weight above 1": (["max_weight=2"], "max_weight = 2.0: must be <= 1"),
+    "the weight that is swept": (["mixture.weights.thumbs_up=0.3"], "experiments.drift varies it itself"),
 }
 
 
