@@ -53,7 +53,7 @@ def test_every_wrong_setting_is_named_by_every_function_that_takes_settings(base
         settings = with_value(base, *bad)
         lines = refusal(sim.simulate, settings)
         named(lines, bad[0])
-        assert refusal(sim.prepare, settings, 0) == lines
+        assert sorted(refusal(sim.prepare, settings, 0)) == sorted(lines)
 
     assert tried(refused, one_wrong(base, {name for name, _, _ in walk(base)}), 800) > 700
 
