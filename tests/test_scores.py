@@ -86,7 +86,7 @@ def test_resampled_prompts_keep_their_weights():
         ({}, {"good": [0.1, "high", 0.2, 0.3, 0.4]}, r"column 'good', row 2: 'high' is not a number"),
         ({}, {"good": [np.nan] * 5}, "column 'good' has no number in it"),
         ({}, {"length": [1, 2, np.nan, 4, 5]}, "column 'length', row 3: missing"),
-        ({}, {"length": [1, 2, np.inf, 4, 5]}, "column 'length', row 3: missing or not finite"),
+        ({}, {"length": [1, 2, np.inf, 4, 5]}, "column 'length', row 3: inf is too large"),
         ({}, {"prompt_id": ["a", "b", "c", "d", "e"]}, "every prompt has one response"),
         ({}, {"prompt_id": ["a", None, "b", "b", "b"]}, "row 2: 'prompt_id' is empty"),
         ({"reference_prob": "good"}, {"good": [0.0, 1, 1, 1, 1]}, r"world.reference_prob: row 1: 0.0 must be > 0"),

@@ -160,9 +160,8 @@ def _signed(table: pd.DataFrame, field: str, text: str) -> Array:
 
 def _finite(table: pd.DataFrame, field: str, column: str) -> Array:
     values = _numbers(table, field, column)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InputError(f"{field}: column '{column}', row {row + 1}: missing or not finite")
+    if np.isnan(values).any():
+        raise InputError(f"{field}: column '{column}', row {int(np.flatnonzero(np.isnan(values))[0]) + 1}: missing")
     return values
 
 
