@@ -26,6 +26,7 @@ def tried(check, strategy, examples):
         check(bad)
 
     run()
+    print(f"{len(seen)} distinct bad inputs")  # pytest -s shows it
     return len(seen)
 
 

@@ -33,7 +33,6 @@ from experiments.app import CONFIGS, to_settings
 from experiments.options import to_options
 from experiments.targets import CALLED, TargetError, check_targets
 from sim.config import InputError, walk
-from sim.problem import name_problems
 from sim.sweep.shards import run_shard
 
 RUNS = {
@@ -166,17 +165,6 @@ def test_official_launchers_sweepers_and_logging_are_known(overrides):
 
     loader = GlobalHydra.instance().config_loader()
     check_targets(loader.load_configuration("config", overrides, run_mode=RunMode.MULTIRUN))
-
-
-def test_names_that_no_world_knows_are_named():
-    groups = ("mixture.weights", "world.topic_mix", "world.traffic_mix", "signals.source", "signals.spec_coverage")
-
-    def named(bad):
-        word = "oracle" if bad[0] == "signals.source" else "0.5"
-        settings = to_settings(compose("drift", overrides=[f"+{bad[0]}.{bad[1]}={word}"]))
-        assert any(bad[1] in line for line in name_problems(settings))
-
-    assert tried(named, st.tuples(st.sampled_from(groups), LETTERS), 40) > 30
 
 
 CALLBACK = "hydra:\n  callbacks:\n    x: {_target_: pathlib.Path.touch, _args_: [MARK]}\n"
