@@ -514,13 +514,7 @@ def test_twenty_kills_and_resumes_equal_one_uninterrupted_sweep(tmp_path):
 
 
 def test_the_command_to_resume_with_survives_a_shell(monkeypatch):
-    given = [
-        "-m",
-        "world.path=my file.csv",
-        "kl_coef=0.1,0.2",
-        "hydra.sweep.dir=old place",
-        "hydra.launcher.resume=extend",
-    ]
-    monkeypatch.setattr("sys.argv", ["train.py", *given])
+    given = ["-m", "world.path=my file.csv", "kl_coef=0.1,0.2"]
+    monkeypatch.setattr("sys.argv", ["train.py", *given, "hydra.sweep.dir=old place", "hydra.launcher.resume=extend"])
     words = shlex.split(resume_command(Path("new place")))
     assert words[-5:] == [*given[:3], "hydra.sweep.dir=new place", "hydra.launcher.resume=true"]
