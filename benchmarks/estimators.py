@@ -4,8 +4,8 @@
 
 A run is 200 steps with 64 prompts, 8 samples each where responses are drawn, K = 16 responses, D = 24 features, 6
 signals, SGD, float32, 20 recorded steps, no ledger; 64 is also the number of prompts, all of which the exact gradient
-sees. Chunks of runs are shared out to one thread per core, as in `sim.batch`. Rows take turns; each is its best round,
-the median beside it. Times on a shared machine are noise; the ratios in one call are what counts.
+sees. Chunks of runs are shared out to one thread per core, as in `sim.workers`. Rows take turns; each is its best
+round, the median beside it. Times on a shared machine are noise; the ratios in one call are what counts.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sim.training.sampled import Sampling
 from sim.training.train import train
 
 STEPS, PROMPTS, SAMPLES, RESPONSES, FEATURES = 200, 64, 8, 16, 24
-CHUNK = 2**17 // (PROMPTS * RESPONSES)  # as `sim.batch.chunk_width` has it
+CHUNK = 2**17 // (PROMPTS * RESPONSES)  # as `sim.workers.chunk_width` has it
 GROUP = Normalization(scale_rewards="group")
 
 

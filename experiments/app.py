@@ -4,10 +4,11 @@ The groups `world`, `mixture`, `policy` and `training` are the dataclasses of `s
 configs/ hold named variants of them only, so that every default is written once.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from experiments.targets import known_targets_only
 from sim.checks import check
 from sim.config import Chat, InputError, Mixture, Policy, Scores, Settings, Training, unknown_name
 from sim.sweep import batched
@@ -54,7 +56,7 @@ def read_settings(config: DictConfig) -> Settings:
         raise InputError("config: the defaults list must start with a settings schema")
     found = list(_unknown_keys(settings))
     if found:
-        raise InputError("\n".join(found))
+        raise InputError(*found)
     return settings
 
 
@@ -77,19 +79,33 @@ def command(config_name: str, schema: type[SettingsT]) -> Callable[[Callable[[Se
     ConfigStore.instance().store(name=f"{config_name}_settings", node=node)
 
     def wrap(main: Callable[[SettingsT], Any]) -> Callable[[], Any]:
+        @known_targets_only()
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
         @functools.wraps(main)
         @batched(read_settings)
         def entry(config: DictConfig) -> Any:
             use_one_thread()
-            try:
+            with told_in_one_line():
                 return main(to_settings(config))  # type: ignore[arg-type]
-            except InputError as error:
-                raise ConfigError(str(error)) from None
 
         return entry
 
     return wrap
+
+
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn what the user, the disk or the memory is to blame for into a message without a stack trace."""
+    try:
+        yield
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    except MemoryError as error:
+        raise ConfigError(f"not enough memory: {error}") from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
 
 
 def command_line(module: str) -> str:

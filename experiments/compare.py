@@ -19,8 +19,9 @@ from experiments.app import command_line
 from experiments.options import need, options_command
 from experiments.plot import write
 from sim.config import InputError, knob
+from sim.plots.axes import metric_label
 from sim.plots.drift import BAND
-from sim.plots.sweep import metric_label, scatter
+from sim.plots.sweep import scatter
 from sim.sweep.results import NOT_IDENTITY, Store, open_sweep
 from sim.sweep.select import final_values, finished, rounded, varying
 

@@ -7,24 +7,21 @@ The README gives the numbers to expect with the defaults: training without votes
 it, and it passes the reference again at a critical weight that is estimated in two ways.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from tqdm import tqdm
 
-from experiments.app import command, command_line
+from experiments.app import command
+from experiments.studies import publish, refuse_multirun, refuse_override, seed_list
 from sim.analysis.critical_weight import crossing, interval, local_pushes, refine, resample_rows
 from sim.analysis.ledger import check_strength
 from sim.config import InputError, Scores, Settings, knob, with_value
 from sim.pipeline import simulate
 from sim.plots.drift import by_weight, check_strength_curve, drift_curves, ledger_panels, quality_against_proxy
-from sim.plots.report import all_or_nothing, writable, write_report
-from sim.plots.style import save
+from sim.plots.report import writable
 from sim.problem import Problem, prepare
 from sim.rewards.mixture import effective_weights, spread, usable
 from sim.training.theory import critical_weight
@@ -53,24 +50,19 @@ class Drift(Settings):
 @command("drift", Drift)
 def main(settings: Drift) -> None:
     """Run the sweep, print the headline numbers, write figures, tables and the report."""
-    this = command_line("experiments.drift")
     if settings.mixture.renormalize and settings.max_weight > 1:
         raise InputError(f"max_weight = {settings.max_weight}: must be <= 1 to renormalize")
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("experiments.drift is a sweep already; sweep other settings with experiments.train -m")
+    refuse_multirun("drift")
+    key = f"mixture.weights.{settings.mixture.added}"
+    refuse_override("drift", key, "max_weight and points say how; experiments.train takes one weight")
     if not settings.training.ledger:
         raise InputError("training.ledger = False: experiments.drift draws the ledger; experiments.train does without")
     table = isinstance(settings.world, Scores)
     settings.seeds = settings.seeds or (30 if table else 16)
-    settings.seed = max(settings.seed, 1) if table else settings.seed  # seed 0 is the table, not a draw of it
-    out = writable(settings.out)
+    settings.seed = int(seed_list(settings, 1)[0])
+    writable(settings.out)
     data = sweep(settings)
     critical, at_reference = critical_weights(settings, data)
-    headlines = headline_numbers(settings, data, critical)
-    width = max(map(len, headlines))
-    for name, value in headlines.items():
-        print(f"{name:{width}s}  {value}")
-
     low, high = settings.max_weight / 6, settings.max_weight * 2 / 3
     figures = [
         (drift_curves(data), "drift", "Drift over training and at its end, against the weight of the added signal."),
@@ -78,15 +70,12 @@ def main(settings: Drift) -> None:
         (check_strength_curve(data, at_reference, critical), "check_strength", "Where the primary group lets go."),
         (quality_against_proxy(data), "quality", "What the reward says against what the designers want."),
     ]
-    with all_or_nothing(out) as folder:
-        pictures = [(save(figure, folder, name, this), caption) for figure, name, caption in figures]
-        final = data.isel(step=-1).drop_dims(["interval", "cause"], errors="ignore").to_dataframe()
-        final.to_csv(folder / "final.csv", index_label="run")
-        data["ledger"].sum("interval").to_pandas().to_csv(folder / "ledger.csv")
-        (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
-        question = (__doc__ or "").splitlines()[0]
-        write_report(folder / "report.html", "Thumbscale: drift", question, headlines, pictures, this)
-    print(f"\nreport: {out / 'report.html'}")
+    final = data.isel(step=-1).drop_dims(["interval", "cause"], errors="ignore").to_dataframe()
+    ledger: Any = data["ledger"].sum("interval").to_pandas()
+    tables = {"final": final.rename_axis("run").reset_index(), "ledger": ledger.reset_index()}
+    question = (__doc__ or "").splitlines()[0]
+    headlines = headline_numbers(settings, data, critical)
+    publish(settings, "drift", "Thumbscale: drift", question, headlines, figures, tables)
 
 
 def sweep(settings: Drift) -> xr.Dataset:

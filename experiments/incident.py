@@ -10,22 +10,19 @@ raise the alarm days before the published response.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from experiments.app import command, command_line
+from experiments.app import command
 from experiments.launch import process_problems, register_launch
+from experiments.studies import publish
 from sim.config import Chat, InputError, Settings, knob, with_value
 from sim.launch.exposure import GROUPS
-from sim.launch.gates import VERDICTS
 from sim.launch.models import Model, train_models
 from sim.launch.monitors import NAMES, alarm_hours
 from sim.launch.process import Decision, decide, override
@@ -34,11 +31,11 @@ from sim.launch.replay import Replay, launch_shares, replay, totals, variants
 from sim.launch.rollout import date_text, hour_of
 from sim.launch.settings import Lived, Monitors, Review, Rollout, improved
 from sim.launch.spot_checks import WORDS
+from sim.launch.tables import event_rows, gate_rows, lives_table
 from sim.pipeline import simulate
 from sim.plots.incident import changes_figure, exposure_figure, launch_figure, timeline_figure, trust_figure
-from sim.plots.report import all_or_nothing, writable, write_report
+from sim.plots.report import writable
 from sim.plots.run import ledger_figure
-from sim.plots.style import save
 
 CAPTIONS = {
     "timeline": "The days: events, what was served, what monitors would have shown. Days are published, hours not.",
@@ -73,43 +70,30 @@ register_launch()
 @command("incident", Incident)
 def main(settings: Incident) -> None:
     """Train, review, launch, live through the days, replay; write the page."""
-    this = command_line("experiments.incident")
     problems = process_problems({"before": settings.before, "after": settings.after}, settings.rollout)
     if not isinstance(settings.world, Chat):
         problems.append("world: a launch needs users, so world must be chat")
     if problems:
-        raise InputError("\n".join(problems))
-    out = writable(settings.out)
-    bar = tqdm(total=13, desc="incident", unit="step")
-
-    changes = changes_of(settings)
-    runs = {}
-    for name, changed in changes.items():
-        runs[name] = simulate(changed).isel(run=0)
-        bar.update()
-    deployed, _ = train_models(changes["nothing"], {}, settings.seed)
-    candidate, _ = train_models(changes["all together"], {}, settings.seed)
-    draws = Draws(settings.seed, ("update",))
-    decisions = {
-        review.name: decide(candidate, deployed, review, settings.lived, draws)
-        for review in (settings.before, settings.after)
-    }
-    first = settings.before.name
-    if settings.override_by or settings.override_reason:
-        decisions[first] = override(decisions[first], "update", True, settings.override_by, settings.override_reason)
+        raise InputError(*problems)
+    writable(settings.out)
+    changes, reviews = changes_of(settings), variants(settings.before, settings.after)
+    runs: dict[str, xr.Dataset] = {}
     shares: dict[str, tuple[float, float, float, int]] = {}
-    many = Draws(settings.seed, tuple(f"update/{number}" for number in range(settings.reviews)))
-    for name, review in variants(settings.before, settings.after).items():
-        shares |= launch_shares({name: review}, candidate, deployed, settings.lived, many)
+    with tqdm(total=len(changes) + len(reviews) + 1, desc="incident", unit="step") as bar:
+        for name, changed in changes.items():
+            runs[name] = simulate(changed).isel(run=0)
+            bar.update()
+        deployed, _ = train_models(changes["nothing"], {}, settings.seed)
+        candidate, _ = train_models(changes["all together"], {}, settings.seed)
+        decisions = decide_both(settings, candidate, deployed)
+        many = Draws(settings.seed, tuple(f"update/{number}" for number in range(settings.reviews)))
+        for name, review in reviews.items():
+            shares |= launch_shares({name: review}, candidate, deployed, settings.lived, many)
+            bar.update()
+        launched = bool(decisions[settings.before.name].launched[0])
+        replays = replay_all(settings, deployed, candidate, launched)
         bar.update()
-    replays = replay_all(settings, deployed, candidate, bool(decisions[first].launched[0]))
-    bar.update()
-    bar.close()
 
-    headlines = headline_numbers(settings, decisions, replays, runs)
-    width = max(map(len, headlines))
-    for name, value in headlines.items():
-        print(f"{name:{width}s}  {value}")
     figures = {
         "timeline": timeline_figure(replays, settings.rollout),
         "launch": launch_figure(shares),
@@ -118,15 +102,25 @@ def main(settings: Incident) -> None:
         "changes": changes_figure(runs),
         "ledger": ledger_figure(runs["all together"]),
     }
-    with all_or_nothing(out) as folder:
-        pictures = [(save(figure, folder, name, this), CAPTIONS[name]) for name, figure in figures.items()]
-        tables = [(f"Gates: {name}", gate_rows(decision)) for name, decision in decisions.items()]
-        tables.append(("What happened", event_rows(replays, settings.rollout)))
-        (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
-        write_lives(folder / "lives.csv", replays)
-        question = (__doc__ or "").splitlines()[0]
-        write_report(folder / "report.html", "Thumbscale: the incident", question, headlines, pictures, this, tables)
-    print(f"\nreport: {out / 'report.html'}")
+    pictures = [(figure, name, CAPTIONS[name]) for name, figure in figures.items()]
+    shown = [(f"Gates: {name}", gate_rows(decision)) for name, decision in decisions.items()]
+    shown.append(("What happened", event_rows(replays, settings.rollout)))
+    question = (__doc__ or "").splitlines()[0]
+    headlines = headline_numbers(settings, decisions, replays, runs)
+    tables = {"lives": lives_table(replays)}
+    publish(settings, "incident", "Thumbscale: the incident", question, headlines, pictures, tables, shown)
+
+
+def decide_both(settings: Incident, candidate: Model, deployed: Model) -> dict[str, Decision]:
+    """Return the decision of each process by its name, the first one overridden where the settings say so."""
+    draws, first = Draws(settings.seed, ("update",)), settings.before.name
+    found = {
+        review.name: decide(candidate, deployed, review, settings.lived, draws)
+        for review in (settings.before, settings.after)
+    }
+    if settings.override_by or settings.override_reason:
+        found[first] = override(found[first], "update", True, settings.override_by, settings.override_reason)
+    return found
 
 
 def changes_of(settings: Incident) -> dict[str, Settings]:
@@ -201,47 +195,6 @@ def headline_numbers(
     if main.shifts:
         found["patch"] = f"{main.shifts[0]:+.2f} log-odds of endorsing"
     return found
-
-
-def gate_rows(decision: Decision) -> list[list[str]]:
-    """Return the gate table of one candidate, header first."""
-    judged = decision.last
-    rows = [["gate", "role", "test", "better", "margin", "effect", "90 % interval", "n", "p of alarm", "first look",
-             "verdict"]]  # fmt: skip
-    for row, (name, gate) in enumerate(judged.gates.items()):
-        muted = gate.role == "muted"
-        nothing = "not made" if muted else "no data"
-        known = np.isfinite(judged.effect[row, 0])
-        rows.append([
-            name.replace("_", " "), gate.role, gate.test, gate.direction, f"{gate.margin:+g}",
-            f"{judged.effect[row, 0]:+.4f}" if known else nothing,
-            f"{judged.low[row, 0]:+.4f} to {judged.high[row, 0]:+.4f}" if known else "",
-            f"{judged.size[row, 0]:,.0f}" if known else "",
-            f"{judged.alarm[row, 0]:.3f} ({judged.correction})" if known else "",
-            "" if muted else VERDICTS[decision.first.verdict[row, 0]],
-            "" if muted else VERDICTS[judged.verdict[row, 0]],
-        ])  # fmt: skip
-    return rows
-
-
-def event_rows(replays: Mapping[str, Replay], rollout: Rollout) -> list[list[str]]:
-    """Return the events of each replay, header first."""
-    rows = [["replay", "when", "event"]]
-    for name, one in replays.items():
-        rows += [[name, date_text(rollout, event.hour), event.kind] for event in one.clock.log]
-    return rows
-
-
-def write_lives(path: Path, replays: Mapping[str, Replay]) -> None:
-    """Write a row per replay, user group and hour."""
-    parts = [
-        pd.DataFrame({name: values[row] for name, values in one.lives.counts.items()}).assign(
-            replay=label, group=group, hour=one.lives.hours, around=one.lives.around[row]
-        )
-        for label, one in replays.items()
-        for row, group in enumerate(GROUPS)
-    ]
-    pd.concat(parts).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(settings: MainlineRun) -> None:
     if settings.before.name == settings.after.name:
         problems.append(f"after.name = {settings.after.name}: must differ from before.name")
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     out = writable(settings.out)
     table = run(settings)
     by_update = table.groupby(["process", "update"])[["launched", "rate", "offered", "quality"]].mean()

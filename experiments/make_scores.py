@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.app import command
-from sim.config import Settings, knob
+from sim.config import InputError, Settings, knob
 from sim.plots.report import write_whole
 from sim.problem import prepare
 
@@ -49,7 +49,10 @@ def score_table(settings: MakeScores) -> pd.DataFrame:
 def main(settings: MakeScores) -> None:
     """Write the table."""
     table = score_table(settings)
-    write_whole(Path(settings.out), table.to_csv(index=False))
+    try:
+        write_whole(Path(settings.out), table.to_csv(index=False))
+    except OSError as error:
+        raise InputError(f"out = {settings.out}: cannot be written ({error.strerror or error})") from None
     print(f"{settings.out}: {len(table)} rows")
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sim.batch import batched_values, run_batch
+from sim.batch import run_batch
 from sim.config import Settings
+from sim.derived import batched_values
 from sim.pipeline import batch_table, to_dataset
 from sim.problem import Problem, prepare
 from sim.recipe import ingredients

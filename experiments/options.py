@@ -12,7 +12,8 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.app import CONFIGS, ConfigError
+from experiments.app import CONFIGS, told_in_one_line
+from experiments.targets import known_targets_only
 from sim.config import InputError, unknown_name
 
 OptionsT = TypeVar("OptionsT")
@@ -25,13 +26,12 @@ def options_command(
     ConfigStore.instance().store(name=f"{config_name}_options", node=schema)
 
     def wrap(main: Callable[[OptionsT], Any]) -> Callable[[], Any]:
+        @known_targets_only()
         @hydra.main(version_base="1.3", config_path=CONFIGS, config_name=config_name)
         @functools.wraps(main)
         def entry(config: DictConfig) -> Any:
-            try:
+            with told_in_one_line():
                 return main(to_options(config, schema))
-            except InputError as error:
-                raise ConfigError(str(error)) from None
 
         return entry
 
@@ -45,7 +45,7 @@ def to_options(config: DictConfig, schema: type[OptionsT]) -> OptionsT:
     known = [item.name for item in dataclasses.fields(schema)]  # type: ignore[arg-type]
     unknown = [unknown_name("key", name, known) for name in vars(options) if name not in known]
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError(*unknown)
     return options
 
 

@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.app import command, command_line
+from experiments.app import command
 from experiments.launch import process_problems, register_launch
+from experiments.studies import publish
 from sim.config import InputError, Settings, knob
 from sim.launch.classify import Flags, draw_bundles, error_table, is_bad, power_columns, review_world, share
 from sim.launch.monitors import NAMES, area_under_roc
 from sim.launch.rollout import hour_of
 from sim.launch.settings import Bundles, Lived, Monitors, Review, Rollout, improved
-from sim.plots.report import all_or_nothing, writable, write_report
+from sim.plots.report import writable
 from sim.plots.review import caught_figure, cost_figure, errors_figure, monitors_figure, power_figure
-from sim.plots.style import save
 
 PROBES = (50, 100, 200, 400, 969, 2000, 4000)
 EXPERTS = (2, 5, 10, 20, 40, 80)
@@ -61,22 +61,17 @@ register_launch()
 @command("review", ReviewRun)
 def main(settings: ReviewRun) -> None:
     """Run the updates through both processes, print the headline numbers, write figures, tables and the report."""
-    this = command_line("experiments.review")
     processes = {settings.before.name: settings.before, settings.after.name: settings.after}
     problems = process_problems({"before": settings.before, "after": settings.after}, settings.rollout)
     if len(processes) < 2:
         problems.append(f"after.name = {settings.after.name}: must differ from before.name")
     if problems:
-        raise InputError("\n".join(problems))
-    out = writable(settings.out)
+        raise InputError(*problems)
+    writable(settings.out)
     table = run(settings, processes)
     bad = is_bad(table, settings.bundles.tolerated_rise)
     rises = (table["change/sycophancy/rate"] > settings.bundles.tolerated_rise).to_numpy()
     names = list(processes)
-    headlines = headline_numbers(table, names, bad, rises)
-    width = max(map(len, headlines))
-    for name, value in headlines.items():
-        print(f"{name:{width}s}  {value}")
     readings = {
         f"rate up by > {settings.bundles.tolerated_rise:g}, or quality down": bad,
         "true quality down": (table["change/true/quality"] < 0).to_numpy(),
@@ -89,13 +84,11 @@ def main(settings: ReviewRun) -> None:
         "power": power_figure(table, rises),
         "monitors": monitors_figure(table, rises, published),
     }
-    with all_or_nothing(out) as folder:
-        pictures = [(save(figure, folder, name, this), CAPTIONS[name]) for name, figure in figures.items()]
-        table.to_csv(folder / "updates.csv", index_label="update")
-        error_table(table, names, bad).to_csv(folder / "errors.csv", index=False)
-        question = (__doc__ or "").splitlines()[0]
-        write_report(folder / "report.html", "Thumbscale: review", question, headlines, pictures, this)
-    print(f"\nreport: {out / 'report.html'}")
+    pictures = [(figure, name, CAPTIONS[name]) for name, figure in figures.items()]
+    tables = {"updates": table.rename_axis("update").reset_index(), "errors": error_table(table, names, bad)}
+    question = (__doc__ or "").splitlines()[0]
+    headlines = headline_numbers(table, names, bad, rises)
+    publish(settings, "review", "Thumbscale: review", question, headlines, pictures, tables)
 
 
 def run(settings: ReviewRun, processes: dict[str, Review]) -> pd.DataFrame:

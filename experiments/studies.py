@@ -27,6 +27,12 @@ def refuse_multirun(name: str) -> None:
         raise InputError(f"experiments.{name} is a sweep already; sweep other settings with experiments.train -m")
 
 
+def refuse_override(name: str, key: str, instead: str) -> None:
+    """Raise `InputError` where the command line sets what the study varies itself; a config may, for other commands."""
+    if any(word.lstrip("+").partition("=")[0] == key for word in HydraConfig.get().overrides.task):
+        raise InputError(f"{key}: experiments.{name} varies it itself; {instead}")
+
+
 def seed_list(settings: Settings, count: int) -> npt.NDArray[np.int64]:
     """Return the seeds, from `settings.seed`; seed 0 of a score table is the table and not a draw of it."""
     first = max(settings.seed, 1) if isinstance(settings.world, Scores) else settings.seed
@@ -62,6 +68,7 @@ def publish(
     headlines: Mapping[str, str],
     figures: Sequence[tuple[Figure, str, str]],
     tables: Mapping[str, pd.DataFrame],
+    shown: Sequence[tuple[str, Sequence[Sequence[str]]]] = (),
 ) -> None:
     """Print the headlines; write figures, tables, settings and the report to `settings.out`, all of them or none.
 
@@ -73,6 +80,7 @@ def publish(
         headlines: name -> value, as text.
         figures: (figure, file name, caption).
         tables: file name -> table.
+        shown: tables of the report, as of `write_report`.
     """
     this = command_line(f"experiments.{module}")
     width = max(map(len, headlines))
@@ -85,5 +93,5 @@ def publish(
         for name, table in tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
         (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
-        write_report(folder / "report.html", title, question, headlines, pictures, this)
+        write_report(folder / "report.html", title, question, headlines, pictures, this, shown)
     print(f"\nreport: {out / 'report.html'}")

@@ -7,8 +7,6 @@ Expect: where memory knows its user, vulnerable users end above the reference at
 over all users does not move; where it does not know, they end where everybody does, the higher the larger their share.
 """
 
-import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from tqdm import tqdm
 
-from experiments.app import command, command_line
+from experiments.app import command
+from experiments.studies import publish, refuse_multirun
 from sim.batch import run_batch
 from sim.config import Chat, InputError, Settings, Users, knob, with_value
 from sim.pipeline import batch_table
-from sim.plots.report import all_or_nothing, writable, write_report
-from sim.plots.style import save
+from sim.plots.report import writable
 from sim.plots.targeting import GROUPS, targeting_figure
 from sim.problem import Problem, chat_problem, prepare
 from sim.world.arrays import World
@@ -51,28 +47,19 @@ class Targeting(Settings):
 @command("targeting", Targeting)
 def main(settings: Targeting) -> None:
     """Run the grid, print the numbers, write the figure, the table and the report."""
-    this = command_line("experiments.targeting")
     refuse(settings)
-    out = writable(settings.out)
+    writable(settings.out)
     table = sweep(settings)
+    caption = "Drift of the sycophancy rate by group: by share, the boundary, and at one share."
+    figures = [(targeting_figure(table, SHOWN_SHARE), "targeting", caption)]
+    question = (__doc__ or "").splitlines()[0]
     headlines = headline_numbers(table)
-    width = max(map(len, headlines))
-    for name, value in headlines.items():
-        print(f"{name:{width}s}  {value}")
-    with all_or_nothing(out) as folder:
-        figure = save(targeting_figure(table, SHOWN_SHARE), folder, "targeting", this)
-        table.to_csv(folder / "targeting.csv", index=False)
-        (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1))
-        caption = "Drift of the sycophancy rate by group: by share, the boundary, and at one share."
-        question = (__doc__ or "").splitlines()[0]
-        write_report(folder / "report.html", "Thumbscale: targeting", question, headlines, [(figure, caption)], this)
-    print(f"\nreport: {out / 'report.html'}")
+    publish(settings, "targeting", "Thumbscale: targeting", question, headlines, figures, {"targeting": table})
 
 
 def refuse(settings: Targeting) -> None:
     """Raise `InputError` for settings that the grid itself varies, or that leave nothing to see."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("experiments.targeting is a sweep already; sweep other settings with experiments.train -m")
+    refuse_multirun("targeting")
     if not isinstance(settings.world, Chat):
         raise InputError("world: a score table knows nothing of its users; use world=chat")
     if settings.users.vulnerable_share != Users().vulnerable_share:

@@ -3,6 +3,7 @@
 Read the rooms in this order; each imports only from those above it:
 
 * `sim.config`    settings, with units, ranges and sources
+* `sim.derived`   what follows from settings alone
 * `sim.checks`    everything that can be wrong with them
 * `sim.rng`       named random streams
 * `sim.world`     who asks what, and what could be answered
@@ -11,8 +12,10 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.analysis`  what it did: metrics, drift ledger, critical weight
 * `sim.problem`   settings and a seed become one world with its signals and metrics
 * `sim.recipe`    settings, problem and columns become the arguments of a training
-* `sim.batch`     many runs of one group of settings
+* `sim.batch`     one batch: runs of one world, trained and measured together
+* `sim.workers`   many runs: worlds and chunks shared out to threads
 * `sim.pipeline`  from settings to one labelled data set
+* `sim.variants`  the same worlds under several variants of the settings
 * `sim.launch`    who would have noticed: checks, gates, rollout, and what users lived through
 * `sim.sweep`     many groups: the Hydra launcher, results on disk
 * `sim.plots`     from data sets to figures
@@ -20,7 +23,7 @@ Read the rooms in this order; each imports only from those above it:
 * `sim.validation` what is known independently of this code, as functions of the problem (`sim.validate`)
 
 Axis letters, everywhere: R runs, P prompts, K responses per prompt, S signals, D policy parameters, T recorded steps,
-C causes (the signals, then the KL penalty), B bootstrap draws, M metrics.
+C causes (the signals, then the KL penalty), B bootstrap draws or fits, M metrics, N observations (votes, worlds).
 
 Names below load on first use, so that `import sim` stays quick.
 """

@@ -6,9 +6,12 @@ world is prepared (`sim/problem.py`).
 
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
 
 from sim.config import (
     UNTRAINED,
@@ -22,26 +25,77 @@ from sim.config import (
     Signals,
     Training,
     Users,
-    outside_fused,
+    shown,
     unknown_name,
     walk,
+    with_row,
 )  # fmt: skip
+from sim.derived import outside_fused
+
+# What a natural step takes of the way from the reference: the penalty turns the log-ratio x into (1 - KL_STEP) x before
+# the rewards' pull is added (V7 in docs/validation.md), so from 2 on x swings, or grows, for ever.
+KL_STEP = "kl_coef x training.learning_rate"
+
+WHOLE = 2**53  # of a whole number; beyond it, floating point leaves gaps
+LARGEST = 1e30  # of any other: products of several, and their squares, stay finite
 
 
 def problems(settings: Settings) -> list[str]:
     """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
-    if not isinstance(settings, Settings):
-        return [f"settings: expected Settings, got {type(settings).__name__}"]
-    found = _wrong_kinds(settings)
+    found = kind_problems(settings)
     if found:
         return found
     for name, item, value in walk(settings):
         entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
         for label, entry in entries.items():
-            complaint = _complaint(entry, item.metadata)
+            complaint = out_of_range(entry, item.metadata)
             if complaint:
-                found.append(f"{label} = {entry}: {complaint}")
+                found.append(f"{label} = {shown(entry)}: {complaint}")
     return found + _idle(settings) + _cross_checks(settings)
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings, or raise `InputError` with every problem, a line each."""
+    found = problems(settings)
+    if found:
+        raise InputError(*found)
+    return settings
+
+
+def kind_problems(settings: Settings) -> list[str]:
+    """Return one line for each value that is not of its field's type; what follows may then rely on types."""
+    if not isinstance(settings, Settings):
+        return [f"settings: expected Settings, got {type(settings).__name__}"]
+    return _wrong_kinds(settings)
+
+
+def table_problems(settings: Settings, table: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.intp]]:
+    """Return what is wrong with R runs, complaint -> its rows; empty if all are fine.
+
+    Ranges are intervals, so a column is looked at value by value only if one of its ends is wrong.
+
+    Args:
+        settings: what the runs share, each value of its field's type.
+        table: every batched key -> [R] (`sim.derived.batched_values`).
+    """
+    with np.errstate(over="ignore"):
+        columns = {**table, KL_STEP: table["kl_coef"] * table["training.learning_rate"]}
+
+    @functools.cache
+    def wrong(row: int) -> list[str]:
+        return problems(with_row(settings, table, row))
+
+    everybody = np.arange(len(table["seed"]))
+    found = {text: everybody for text in wrong(0) if text.split(" ")[0] not in columns}
+    for key, values in columns.items():
+        ends = (int(np.argmin(values)), int(np.argmax(values)))  # NaN if any value is
+        if not any(text.startswith(f"{key} = ") for row in ends for text in wrong(row)):
+            continue
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        for place, row in enumerate(first.tolist()):
+            rows = np.flatnonzero(inverse == place)
+            found |= {text: rows for text in wrong(row) if text.startswith(f"{key} = ")}
+    return found
 
 
 def _idle(settings: Settings) -> list[str]:
@@ -51,12 +105,14 @@ def _idle(settings: Settings) -> list[str]:
     for name, (item, value) in leaves.items():
         needs = item.metadata.get("needs")
         if needs and value != item.default and needs[0] in leaves and leaves[needs[0]][1] not in needs[1]:
-            found.append(f"{name} = {value}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}")
+            found.append(
+                f"{name} = {shown(value)}: has no effect unless {needs[0]} is {' or '.join(map(str, needs[1]))}"
+            )
     return found
 
 
 def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
-    """Return one line for each value that is not of its field's type; later checks may then rely on types."""
+    """Return the lines of `kind_problems` for a dataclass of settings and those in it."""
     found = []
     for item in fields(settings):
         value, name = getattr(settings, item.name), f"{prefix}{item.name}"
@@ -70,11 +126,16 @@ def _wrong_kinds(settings: Any, prefix: str = "") -> list[str]:
         elif get_origin(wanted) is dict:
             if isinstance(value, dict):
                 kind = get_args(wanted)[1]
-                found += [f"{name}.{key} = {entry}: {w}" for key, entry in value.items() if (w := _wrong(entry, kind))]
+                found += [f"{name}: a name must be text, got {shown(key)}" for key in value if not isinstance(key, str)]
+                found += [
+                    f"{name}.{shown(key)} = {shown(entry)}: {wrong}"
+                    for key, entry in value.items()
+                    if (wrong := wrong_kind(entry, kind))
+                ]
             else:
-                found.append(f"{name} = {value}: must be a dictionary")
-        elif complaint := _wrong(value, wanted):
-            found.append(f"{name} = {value}: {complaint}")
+                found.append(f"{name} = {shown(value)}: must be a dictionary")
+        elif complaint := wrong_kind(value, wanted):
+            found.append(f"{name} = {shown(value)}: {complaint}")
     return found
 
 
@@ -86,26 +147,22 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _wrong(value: Any, kind: Any) -> str:
+def wrong_kind(value: Any, kind: Any) -> str:
+    """Return what kind a value must be of, or an empty text; a whole number is a number, true and false are none."""
     accepted = (int, float) if kind is float else kind
     right = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    return "" if right else f"must be {_KINDS[kind]}"
+    if not right:
+        return f"must be {_KINDS[kind]}"
+    return f"must be at most {WHOLE:g} in size" if isinstance(value, int) and abs(value) > WHOLE else ""
 
 
-def check(settings: Settings) -> Settings:
-    """Return the settings, or raise `InputError` with every problem, a line each."""
-    found = problems(settings)
-    if found:
-        raise InputError("\n".join(found))
-    return settings
-
-
-def _complaint(value: Any, limits: Any) -> str:
+def out_of_range(value: Any, limits: Any) -> str:
+    """Return what is wrong with a value of the right kind, or an empty text."""
     if limits.get("choices") and value not in limits["choices"]:
         return f"must be one of {', '.join(limits['choices'])}"
     if isinstance(value, bool | str):
         return ""
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "must be a finite number"
     if limits.get("low") is not None and value < limits["low"]:
         return f"must be >= {limits['low']}"
@@ -113,7 +170,7 @@ def _complaint(value: Any, limits: Any) -> str:
         return f"must be > {limits['above']}"
     if limits.get("high") is not None and value > limits["high"]:
         return f"must be <= {limits['high']}"
-    return ""
+    return f"must be at most {LARGEST:g} in size" if abs(value) > LARGEST else ""
 
 
 def _cross_checks(settings: Settings) -> list[str]:
@@ -130,6 +187,12 @@ def _cross_checks(settings: Settings) -> list[str]:
             found.append("training.optimizer = adam: the natural gradient is already preconditioned; use sgd")
         if settings.policy.kind == "mlp":
             found.append("training.estimator = natural: not for policy.kind = mlp; use exact with optimizer = adam")
+        factors = (settings.kl_coef, training.learning_rate)  # what is wrong with one of them alone is said already
+        if all(0 < factor <= LARGEST for factor in factors) and math.prod(factors) >= 2:
+            found.append(
+                f"{KL_STEP} = {math.prod(factors):g}: must be < 2; a natural step undoes this "
+                "share of the way from the reference, and from 2 on training never settles"
+            )
     if training.estimator in ("rloo", "grpo") and training.samples < 2:
         found.append(f"training.samples = {training.samples}: {training.estimator} compares at least 2 responses")
     if training.estimator == "ppo" and mixture.aggregation == "normalize_then_sum":

@@ -6,7 +6,7 @@ Plain dataclasses: Hydra fills them at the boundary (`experiments/app.py`), Pyth
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -17,8 +17,29 @@ _SAMPLED_ONLY = ("training.estimator", SAMPLED)
 _CHAT_ONLY = ("world.kind", ("chat",))
 
 
+SHOWN = 80  # letters of a value in a message
+
+
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line that names the field."""
+    """Something the user gave cannot be used; each argument is a problem, told in one line that names the field."""
+
+    def __str__(self) -> str:
+        """Return the problems, a line each, whatever letters the user's own words hold."""
+        return "\n".join(printable(str(line)) for line in self.args)
+
+
+def printable(text: str) -> str:
+    """Return the text as one line, with a question mark for each letter that does not print."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: on one line, and not too long."""
+    try:
+        text = printable(str(value))
+    except Exception:  # such as a whole number of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def knob(
@@ -45,7 +66,7 @@ def knob(
 
 @dataclass
 class Users:
-    """How people who use the model feel about its answers (`sim/rewards/signals.py` has the formula)."""
+    """How people who use the model feel about its answers (`sim.world.users.vote_logit` has the formula)."""
 
     vulnerable_share: float = knob(0.1, "share of users", low=0, high=1)
     appetite: float = knob(
@@ -290,7 +311,9 @@ class Training:
     record_every: int = knob(2, "updates between two recorded steps", low=1)
     ledger: bool = knob(True, "true: attribute each recorded change to its causes")
     candidates: int = knob(4, "draws of best_of_n", low=1, needs=("training.estimator", ("best_of_n",)))
-    prompts_per_step: int = knob(64, "prompts drawn at each step; 0: all of them", low=0, needs=_SAMPLED_ONLY)
+    prompts_per_step: int = knob(
+        64, "prompts drawn at each step; 0: all of them", low=0, high=1_000_000, needs=_SAMPLED_ONLY
+    )
     samples: int = knob(8, "responses drawn per prompt", low=1, high=1_000_000, needs=_SAMPLED_ONLY)
     sampling_seed: int = knob(0, "number of the sample drawn in one world", low=0, needs=_SAMPLED_ONLY)
     kl_estimator: str = knob(
@@ -354,45 +377,23 @@ def walk(settings: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any
 
 def with_value(settings: Any, key: str, value: Any) -> Any:
     """Return a copy of the settings with one dotted key changed."""
-    head, _, rest = key.partition(".")
+    head, dot, rest = key.partition(".")
     if isinstance(settings, dict):
         return settings | {key: value}
-    inner = with_value(getattr(settings, head), rest, value) if rest else value
+    inner = with_value(getattr(settings, head), rest, value) if dot else value
     return replace(settings, **{head: inner})
 
 
-def unknown_name(kind: str, name: str, known: list[str]) -> str:
+def with_row(settings: Any, table: Mapping[str, Any], row: int) -> Any:
+    """Return the settings of one run: a copy with the row's value of every column (key -> array [R])."""
+    for key, values in table.items():
+        settings = with_value(settings, key, values[row].item())
+    return settings
+
+
+def unknown_name(kind: str, name: object, known: list[str]) -> str:
     """Return 'unknown KIND NAME' with the nearest known name, for error messages."""
-    near = difflib.get_close_matches(name, known, n=1)
+    text = shown(name)
+    near = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-    return f"unknown {kind} '{name}'; {hint}"
-
-
-def scheduled(mixture: Mixture) -> bool:
-    """Return whether the added signal's weight changes over the steps."""
-    return bool(mixture.from_step or mixture.ramp_steps or mixture.until_step)
-
-
-def normalized(mixture: Mixture) -> bool:
-    """Return whether rewards are divided by their spread at every step."""
-    return (mixture.aggregation, mixture.scale_rewards) != ("sum_then_normalize", "none")
-
-
-def fixed_objective(settings: Settings) -> bool:
-    """Return whether training climbs one exact objective that never changes; a step can then only raise it."""
-    mixture, exact = settings.mixture, ("exact", "natural", "closed_form")
-    changing = mixture.constraints or scheduled(mixture) or normalized(mixture)
-    return settings.training.estimator in exact and not changing
-
-
-def outside_fused(settings: Settings) -> list[str]:
-    """Return what the fused engine needs that these settings are not; empty where it applies."""
-    training = settings.training
-    needs = {
-        "policy.kind = loglinear": settings.policy.kind == "loglinear",
-        "training.estimator = exact": training.estimator == "exact",
-        "training.dtype = float32": training.dtype == "float32",
-        "training.ledger = false": not training.ledger,
-        "a mixture without schedule, constraints or normalisation": fixed_objective(settings),
-    }
-    return [need for need, met in needs.items() if not met]
+    return f"unknown {kind} '{text}'; {hint}"

@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
-from sim.batch import batched_values, engine_of, recorded_steps, run_table
-from sim.checks import check
-from sim.config import SAMPLED, InputError, Settings, unknown_name, with_value
-from sim.problem import Problem, prepare
+from sim.batch import engine_of, recorded_steps
+from sim.checks import kind_problems, table_problems
+from sim.config import SAMPLED, InputError, Settings, shown, unknown_name
+from sim.derived import batched_values
+from sim.problem import Problem
+from sim.workers import run_table
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
@@ -33,18 +35,20 @@ def simulate(
 
     Args:
         settings: what all runs share.
-        columns: dotted key -> [R] values; keys are seed, kl_coef, training.learning_rate and mixture.weights.NAME.
+        columns: dotted key -> [R] values; keys are those of `sim.derived.batched_values`: seed, kl_coef,
+            training.learning_rate, training.sampling_seed, mixture.weights.NAME and mixture.constraints.NAME.
         progress: called with the number of runs done.
         workers: threads; the number of cores where None. The numbers do not depend on it.
 
     Raises:
-        InputError: naming every setting that is out of range, a key that cannot vary, or a bad score table.
+        InputError: naming every setting that is out of range, a key that cannot vary, a bad score table, or the first
+            run that diverged.
     """
-    check(settings)
-    table = batch_table(settings, columns or {})
-    problem = prepare(settings, int(table["seed"][0]))
-    outcome = run_table(settings, table, workers=workers, progress=progress)
-    return to_dataset(settings, problem, table, outcome.found)
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"workers = {shown(workers)}: must be a whole number >= 1")
+    table = batch_table(settings, {} if columns is None else columns)
+    found, problem = run_table(settings, table, workers=workers, progress=progress)
+    return to_dataset(settings, problem, table, found)
 
 
 def describe(settings: Settings, problem: Problem) -> dict[str, dict[str, str]]:
@@ -93,22 +97,39 @@ def to_dataset(
 
 
 def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
-    """Return a value per run for every batched key, checked."""
+    """Return a value per run for every batched key, key -> [R], settings and columns checked.
+
+    Args:
+        settings: what the runs share; they give the columns that are not named.
+        columns: as for `simulate`.
+
+    Raises:
+        InputError: as `simulate`.
+    """
+    if wrong := kind_problems(settings):
+        raise InputError(*wrong)
     if not isinstance(columns, Mapping):
         raise InputError(f"columns: expected a mapping of keys to values, got {type(columns).__name__}")
-    given = {key: np.atleast_1d(np.asarray(values)) for key, values in columns.items()}
-    for key, values in given.items():
-        if values.ndim != 1 or not len(values) or values.dtype.kind not in "iuf":
-            raise InputError(f"columns: {key} must be a list of numbers, one per run")
+    given = {key: _column(key, values) for key, values in columns.items()}
+    defaults = batched_values(settings)
+    for key in given:
+        if key not in defaults:
+            raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
     lengths = {len(values) for values in given.values()} or {1}
     if len(lengths) > 1:
         raise InputError(f"columns: lengths differ ({', '.join(f'{key}: {len(v)}' for key, v in given.items())})")
     runs = lengths.pop()
-    defaults = batched_values(settings)
-    for key, values in given.items():
-        if key not in defaults:
-            raise InputError(f"columns: {unknown_name('key', key, list(defaults))}")
-        kind = type(defaults[key])
-        for value in np.unique(values):
-            check(with_value(settings, key, value.item() if kind is int else float(value)))
-    return {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
+    table = {key: given.get(key, np.full(runs, value)) for key, value in defaults.items()}
+    if wrong := list(table_problems(settings, table)):
+        raise InputError(*wrong)
+    return table
+
+
+def _column(key: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        column = np.atleast_1d(np.asarray(values))
+    except (ValueError, TypeError):  # lists of different lengths, for one
+        column = np.empty(0)
+    if column.ndim != 1 or not len(column) or column.dtype.kind not in "iuf":
+        raise InputError(f"columns: {shown(key)} must be a list of numbers, one per run")
+    return column

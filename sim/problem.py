@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.analysis.metrics import Metric, attribute_metrics, chat_metrics
-from sim.config import Chat, InputError, Scores, Settings, unknown_name
+from sim.checks import check
+from sim.config import Chat, InputError, Memory, Scores, Settings, Users, unknown_name, with_value
 from sim.rewards.learned import Reports, learn_signals
 from sim.rewards.signals import LEARNED, SIGNALS, score
 from sim.training.finetune import fine_tune
@@ -41,10 +42,21 @@ def prepare(settings: Settings, seed: int) -> Problem:
     """Return the problem that the settings describe under one seed.
 
     Signals of the mixture that people give are learned; those outside it stay oracles, since no run reads them.
+
+    Raises:
+        InputError: naming every setting that is out of range or unknown, a bad score table, or a headline without a
+            value.
     """
+    check(settings)
+    check(with_value(settings, "seed", seed))
+    return make_problem(settings, seed)
+
+
+def make_problem(settings: Settings, seed: int) -> Problem:
+    """Return the same for settings that were checked, or that a table of runs will change (`table_problems`)."""
     unknown = name_problems(settings)
     if unknown:
-        raise InputError("\n".join(unknown))
+        raise InputError(*unknown)
     if isinstance(settings.world, Chat):
         splits = make_chat(settings.world, settings.users, settings.memory, seed)
         return chat_problem(
@@ -69,10 +81,8 @@ def chat_problem(settings: Settings, splits: dict[str, World], seed: int) -> Pro
 
 
 def _headline(name: str, metrics: Mapping[str, Metric]) -> str:
-    """Return the metric to attribute, the first where none is named; or raise `InputError`."""
+    """Return the metric to attribute, the first where none is named; or raise `InputError` where it has no value."""
     headline = name or next(iter(metrics))
-    if headline not in metrics:
-        raise InputError(f"metric: {unknown_name('metric', headline, list(metrics))}")
     if not np.isfinite(metrics[headline].values).all():
         raise InputError(f"metric: '{headline}' is a mean over prompts of which this world has none")
     return headline
@@ -84,7 +94,11 @@ def _score_table(settings: str, _stamp: float) -> tuple[World, dict[str, Array]]
     from sim.world.scores import make_scores, read_table  # loads pandas
 
     scores = Scores(**json.loads(settings))
-    return make_scores(scores, read_table(scores.path))
+    table = read_table(scores.path)
+    try:
+        return make_scores(scores, table)
+    except InputError as error:
+        raise InputError(f"world.path = {scores.path}: {error}") from None
 
 
 def _stamp(path: str) -> float:
@@ -111,7 +125,30 @@ def name_problems(settings: Settings) -> list[str]:
         if not any(share and TOPICS[topic].stance for topic, share in world.traffic_mix.items() if topic in TOPICS):
             found.append("world.traffic_mix: no topic on which users take a stance, so there is nothing to probe")
     known = list(SIGNALS) if isinstance(world, Chat) else list(world.signals)
-    return found + _unknown("mixture.weights", "signal", settings.mixture.weights, known)
+    found += _unknown("mixture.weights", "signal", settings.mixture.weights, known)
+    return found or _metric_problems(settings)
+
+
+def _metric_problems(settings: Settings) -> list[str]:
+    held = settings.mixture.constraint_metrics
+    if not (settings.metric or held):
+        return []
+    known = metric_names(settings)
+    found = [f"metric: {unknown_name('metric', settings.metric, known)}"] if settings.metric not in ("", *known) else []
+    for signal, name in held.items():
+        if name not in known:
+            found.append(f"mixture.constraint_metrics.{signal}: {unknown_name('metric', name, known)}")
+    return found
+
+
+def metric_names(settings: Settings) -> list[str]:
+    """Return the names of the metrics that a world of these settings will have, before it is made."""
+    world = settings.world
+    if isinstance(world, Chat):
+        # Which topics are asked about decides; the smallest chat world of those has a pair of probes for each.
+        asked = {topic: 1.0 for topic, share in world.traffic_mix.items() if share > 0}
+        return list(chat_metrics(make_chat(Chat(prompts=12, responses=2, traffic_mix=asked), Users(), Memory(), 0)))
+    return [f"attributes/{name}" for name in world.attributes]
 
 
 def _unknown(field: str, kind: str, names: Iterable[str], known: Sequence[str]) -> list[str]:

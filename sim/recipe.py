@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.analysis.metrics import weighted_values
-from sim.config import SAMPLED, InputError, Settings, normalized, scheduled, unknown_name
+from sim.config import SAMPLED, InputError, Settings
+from sim.derived import normalized, scheduled
 from sim.problem import Problem
 from sim.rewards.mixture import effective_weights, order_signals, schedule, spread, usable
 from sim.world.arrays import Array
@@ -100,7 +101,7 @@ def training_options(
 
 def _constraints(
     settings: Settings, problem: Problem, table: Table, parts: Ingredients, policies: Mapping[str, Any], split: str
-) -> "Sequence[Any]":
+) -> Sequence[Any]:
     """Return the constraints on a training; a metric that is better lower is held from above, any other from below."""
     from sim.training.weights import Constraint
 
@@ -109,10 +110,10 @@ def _constraints(
         row, metric_name = parts.names.index(name), mixture.constraint_metrics.get(name)
         on, values, sign = split, parts.signals[split][row], 1.0
         if metric_name is not None:
-            if metric_name not in problem.metrics:
-                known = unknown_name("metric", metric_name, list(problem.metrics))
-                raise InputError(f"mixture.constraint_metrics.{name}: {known}")
             metric = problem.metrics[metric_name]
+            if not np.isfinite(metric.values).all():
+                what = f"'{metric_name}' is a mean over prompts of which this world has none"
+                raise InputError(f"mixture.constraint_metrics.{name}: {what}")
             if settings.policy.kind == "tabular" and metric.split != split:
                 raise InputError(f"mixture.constraint_metrics.{name}: a tabular policy learns nothing of other prompts")
             on, values, sign = metric.split, metric.values, -1.0 if metric.better == "lower" else 1.0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.batch import batched_values
 from sim.checks import check, problems
 from sim.config import InputError, Settings, unknown_name, walk, with_value
+from sim.derived import batched_values
 from sim.pipeline import simulate
 from sim.world.arrays import Array
 

@@ -1,13 +1,19 @@
 """Shared problems for the tests: small enough to be quick, real enough to fail."""
 
+import os
+
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from sim import rng
 from sim.training.threads import use_one_thread
 from sim.world.arrays import World, normalize_log
 
 use_one_thread()
+# CI judges a change, so it tries the same examples every time; elsewhere each run looks for new ones.
+settings.register_profile("ci", derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def random_world(prompts=5, responses=4, size=3, seed=0):

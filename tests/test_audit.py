@@ -152,7 +152,7 @@ def test_v4_drift_is_a_covariance_under_the_reference():
         assert found == pytest.approx(total / table.groupby("prompt_id")["share"].first().sum(), abs=1e-10)
 
 
-V9 = dict(zip(("ref", "reward", "A"), map(list, published.V9), strict=True))
+V9 = {"ref": list(published.V9.ref_probs), "reward": list(published.V9.reward), "A": list(published.V9.inside)}
 V9_POINTS = dict(zip(published.V9_DRAWS, zip(*published.V9_PRINTED, strict=True), strict=True))
 
 
@@ -316,6 +316,12 @@ def test_bootstrap_draws_whole_prompts():
     assert options.resamples == 1000
 
 
+def test_a_bootstrap_draw_is_divided_by_the_weight_that_it_drew():
+    sample, _ = sample_of(random_table(), **WEIGHTED)
+    found = scan(sample, lambda block: np.ones((len(block.place), 1)), 1, resamples=100)
+    np.testing.assert_allclose(found.draws, 1, rtol=1e-6)
+
+
 def test_one_prompt_has_no_interval():
     table = random_table(prompts=1)
     found = sim.audit(table, **ASK, **QUICK).report
@@ -436,6 +442,28 @@ def test_slices_and_prompts_are_worst_first():
     assert all(topics[row["prompt"]] == "y" for row in report["prompts"][:5])
 
 
+def test_the_worst_prompts_are_those_that_add_most_weight_included():
+    table = random_table(prompts=60)
+    report = sim.audit(table, **ASK, **WEIGHTED, weight=0.3, **QUICK).report
+    added = {}
+    for name, rows in table.groupby("prompt_id", sort=False):
+        values, prob = rows[["a", "b", "c", "harm"]].to_numpy(), rows["prob"].to_numpy()
+        cov = np.cov(values.T, aweights=prob / prob.sum(), ddof=0)[:3, 3]
+        added[str(name)] = rows["share"].iloc[0] * (cov @ [0.42, 0.28, 0.3])
+    worst = sorted(added, key=added.get, reverse=True)[:5]
+    assert [row["prompt"] for row in report["prompts"][:5]] == worst
+    upward = sum(max(part, 0.0) for part in added.values())
+    assert report["prompts"][0]["share_of_upward_push"] == pytest.approx(added[worst[0]] / upward)
+
+
+def test_a_column_with_a_minus_sign_counts_the_other_way_round():
+    table = random_table()
+    negated = table.assign(a=-table["a"], c=-table["c"])
+    ask = {"signals": {"-a": 0.6, "b": 0.4}, "add": "-c", "attribute": "harm"}
+    found, plain = sim.audit(table, **ask, **QUICK).report, sim.audit(negated, **ASK, **QUICK).report
+    assert found["metrics"] == pytest.approx(plain["metrics"], nan_ok=True)
+
+
 # ---------------------------------------------------------------- critical weights on the extended line
 
 
@@ -466,6 +494,11 @@ def test_turning_point_is_where_the_curve_first_rises_above_zero(values):
     else:
         first = int(np.argmax(excess > 0))
         assert (weights[max(first - 1, 0)] if first else 0.0) <= found <= weights[first]
+
+
+def test_an_interval_of_90_percent_leaves_out_5_on_each_side():
+    (found,) = percentiles(np.array([50.0]), np.arange(1.0, 101)[:, None], 0.9, 10)
+    assert (found.low, found.high) == (5, 95)
 
 
 def test_intervals_reach_infinity_where_the_draws_do():

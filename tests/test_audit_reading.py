@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_audit import ASK, QUICK, direct, random_table
 
@@ -150,6 +150,10 @@ ROWS = st.sampled_from(POOLS).flatmap(
 
 
 @given(ROWS, st.sampled_from(["drop_response", "refuse"]))
+@example(
+    [tuple("p0000")] * 3 + [("p", "0", "0", "0", "1e3"), ("p", "0", "1e3", "0", "0"), ("p", "1e3", "0", "1e3", "1")],
+    "refuse",
+)
 @settings(max_examples=150, deadline=None)
 def test_a_csv_is_answered_as_numpy_would_or_refused(tmp_path_factory, rows, missing):
     path = tmp_path_factory.mktemp("fuzz") / "scores.csv"

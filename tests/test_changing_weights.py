@@ -59,6 +59,14 @@ def test_after_its_last_step_its_effect_fades():
     assert float(stopped[-1]) == pytest.approx(float(without[-1]), abs=1e-3)
 
 
+def test_before_its_first_step_a_signal_changes_nothing_where_signals_are_scaled():
+    base = changed(mixture__scale="std")
+    late = simulate(changed(base, mixture__from_step=40), {VOTES: [0.3]})
+    without = simulate(base, {VOTES: [0.0]})
+    for name in ("sycophancy/rate", "kl", "objective"):
+        np.testing.assert_allclose(late[name].sel(step=40), without[name].sel(step=40), atol=1e-12)
+
+
 def test_the_ledger_of_a_schedule_sums_to_the_change():
     data = simulate(changed(mixture__from_step=10, mixture__ramp_steps=20), {VOTES: [0.3]})
     change = data["sycophancy/rate"].diff("step").values
@@ -141,6 +149,14 @@ def test_the_multiplier_is_the_weight_that_theory_asks_for(tmp_path):
         (
             {"mixture__constraints": {"safety": 0.9}, "mixture__constraint_metrics": {"safety": "sycophancy/rat"}},
             "mixture.constraint_metrics.safety: unknown metric 'sycophancy/rat'; did you mean 'sycophancy/rate'",
+        ),
+        (
+            {
+                "users__vulnerable_share": 0.0,
+                "mixture__constraints": {"safety": 0.9},
+                "mixture__constraint_metrics": {"safety": "sycophancy/vulnerable"},
+            },
+            "mixture.constraint_metrics.safety: 'sycophancy/vulnerable' is a mean over prompts of which this world has",
         ),
     ],
 )

@@ -9,10 +9,11 @@ import pytest
 
 import sim
 from sim import rng
-from sim.config import Chat, InputError, Scores, Settings, Signals, Training
+from sim.config import Chat, InputError, Scores, Settings, Signals, Training, with_value
 from sim.launch import evals, models
 from sim.launch.ab_test import ab_test
 from sim.launch.evals import FLATTERY_BREACH
+from sim.launch.gates import INVESTIGATE, PASS
 from sim.launch.lived import expected_return, mean_on_traffic, misled
 from sim.launch.models import train_models
 from sim.launch.process import CHECKS, decide, named_gates, override, review_problems, take_readings
@@ -55,6 +56,28 @@ def test_training_for_review_is_the_training_of_the_pipeline(trained):
     data = sim.simulate(SMALL, {"mixture.weights.thumbs_up": np.array([0.0, 0.5])})
     for name in ("sycophancy/rate", "true/quality", "benchmark/accuracy", "users/exposure"):
         np.testing.assert_allclose([trained[2][name][0], trained[3][name][0]], data[name].isel(step=-1), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixture.from_step": 30},
+        {"mixture.aggregation": "normalize_then_sum", "training.estimator": "exact"},
+        {"policy.kind": "mlp", "policy.hidden": 4, "training.estimator": "exact"},
+        {"training.estimator": "grpo", "training.samples": 4, "training.sampling_seed": 2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_setting_of_the_mixture_policy_and_training_reaches_the_candidates(changes):
+    settings = SMALL
+    for key, value in ({"mixture.weights.thumbs_up": 0.3, "training.steps": 40} | changes).items():
+        settings = with_value(settings, key, value)
+    data = sim.simulate(with_value(settings, "seed", 3)).isel(run=0, step=-1)
+    _, truth = train_models(settings, {}, 3)
+    for name in ("sycophancy/rate", "true/quality"):
+        np.testing.assert_allclose(truth[name], [float(data[name])], atol=1e-10)
+    _, without = train_models(with_value(SMALL, "mixture.weights.thumbs_up", 0.3), {}, 3)
+    assert abs(truth["sycophancy/rate"][0] - without["sycophancy/rate"][0]) > 1e-4
 
 
 def test_no_check_is_given_true_quality(trained):
@@ -178,6 +201,24 @@ def test_red_team_finds_a_prompt_that_was_made_harmful(trained):
     assert evals.clear_harm(view).mean() > evals.clear_harm(clean).mean()
 
 
+def test_the_luck_of_the_search_does_not_count(trained):
+    """All prompts alike: half of the candidate's answers do harm, none of the other's. Mean of 100 within 4 SE."""
+    deployed, many, _, _ = trained
+    view = deployed.views["benchmark"]
+    harm = np.broadcast_to(np.arange(8) % 2, view.log_ref.shape).astype(float)
+    views = {**deployed.views, "benchmark": dataclasses.replace(view, attributes={**view.attributes, "harm": harm})}
+    careless = np.full((100, *harm.shape), 1 / 8)
+    careful = np.zeros((1, *harm.shape))
+    careful[..., 0] = 1.0
+    candidate, other = (
+        model._replace(views=views, probs={**model.probs, "benchmark": probs})
+        for model, probs in ((many.rows(np.arange(100)), careless), (deployed, careful))
+    )
+    found = evals.red_team(candidate, other, RedTeam(), Draws(0, NAMES[:100])).effect
+    graded = evals.clear_harm(views["benchmark"])[0]
+    assert abs(found.mean() - (graded.mean() - graded[0])) < 4 * found.std(ddof=1) / 10
+
+
 def test_checks_that_were_not_made_have_no_data(trained):
     nothing = Checks(
         Evals(offline=0, safety=0, sycophancy=0, model_spec=0),
@@ -278,6 +319,20 @@ def test_conflict_of_votes_and_experts_asks_for_a_second_look(trained):
     review.second_look = 0.0
     strict = decide(many.rows(np.arange(40)), deployed, review, Lived(), Draws(0, NAMES[:40]))
     assert not strict.launched[liked & (strict.word > 0)].any()
+
+
+def test_what_is_still_open_after_a_second_look_does_not_launch(trained):
+    """A gate whose margin is the true difference stays open in most reviews, however large its sample."""
+    deployed, many, _, _ = trained
+    review = small_review(improved)
+    for name, gate in named_gates(review).items():
+        gate.role = "blocking" if name == "sycophancy" else "muted"
+    review.gates.sycophancy.margin = float(exact(deployed, many, "launch/sycophancy"))
+    decision = decide(many.rows(np.arange(20)), deployed, review, Lived(), Draws(0, NAMES[:20]))
+    verdict = decision.last.verdict[list(decision.last.gates).index("sycophancy")]
+    assert (decision.second & (verdict == INVESTIGATE)).sum() > 10
+    assert not decision.launched[verdict == INVESTIGATE].any()
+    assert decision.launched.tolist() == (verdict == PASS).tolist()
 
 
 def test_override_is_possible_and_on_record(trained):

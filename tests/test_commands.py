@@ -26,6 +26,15 @@ def run(module, *overrides, cwd=ROOT):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
 
 
+def test_a_score_table_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("make_scores", "world.prompts=12", f"out={tmp_path}/file/scores.csv")
+    assert result.returncode == 1
+    assert "out = " in result.stderr
+    assert "cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize(("config", "schema"), [("config", Train), ("drift", Drift), ("make_scores", MakeScores)])
 def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     with initialize_config_dir(CONFIGS, version_base="1.3"):
@@ -124,7 +133,11 @@ BAD = {
     "missing score file": ([*SCORES, "world.path=nowhere.csv"], "world.path = nowhere.csv: no such file"),
     "unknown column": ([*SCORES, "world.signals.correctness=corectness"], "did you mean 'correctness'"),
     "no path": (["world=scores", "mixture=empty"], "world.path: needs the path"),
-    "diverging": (["kl_coef=3", "points=3", "seeds=1"], "diverged: the objective ended below its start"),
+    "diverging": (
+        ["kl_coef=50", "points=3", "seeds=1", "training.estimator=exact"],
+        "diverged: the objective ended below",
+    ),
+    "never settling": (["kl_coef=3"], "kl_coef x training.learning_rate = 3: must be < 2"),
     "output is a file": (["out=README.md"], "README.md: cannot write a folder there"),
     "no ledger": (["training.ledger=false"], "experiments.drift draws the ledger"),
     "metric without prompts": (
@@ -134,6 +147,7 @@ BAD = {
     "dead setting": ([*SCORES_PRESET, "users.appetite=1"], "users: has no effect on a score table"),
     "nothing to probe": ([f"world.traffic_mix.{t}=0" for t in TOPICS if t != "task"], "so there is nothing to probe"),
     "weight above 1": (["max_weight=2"], "max_weight = 2.0: must be <= 1"),
+    "the weight that is swept": (["mixture.weights.thumbs_up=0.3"], "experiments.drift varies it itself"),
 }
 
 

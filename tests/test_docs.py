@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sim.config import Scores, Settings, walk
 
@@ -92,6 +93,12 @@ def test_the_python_of_the_page_runs(page, project):
     for block in python_blocks(page.read_text()):
         result = run([sys.executable, "-c", block], project)
         assert result.returncode == 0, f"{block}\n{result.stderr}"
+
+
+def test_the_headline_figure_is_the_one_that_make_demo_writes():
+    with Image.open(ROOT / "docs" / "static" / "drift.png") as figure:
+        assert figure.info["Description"] == "python -m experiments.drift"
+    assert "(docs/static/drift.png)" in (ROOT / "README.md").read_text()
 
 
 def test_commands_are_found_where_they_are_written():

@@ -175,6 +175,50 @@ def test_counts_equal_a_loop_over_samples(estimator, epochs, how):
     torch.testing.assert_close(gradient(here), expected, atol=1e-10, rtol=1e-10)
 
 
+def test_the_k3_loss_is_taken_at_the_policy_that_learns():
+    """In a second epoch it has moved from the one that drew; slopes by autograd, rewards aside."""
+    gradient, theta = sampled("grpo", prompts=0, samples=6, epochs=2, kl_estimator="k3")
+    gradient.weigh(torch.zeros_like(gradient.weights))
+    gradient.draw(theta)
+    policy, at = gradient.policy, (theta + 0.3).requires_grad_()
+    log_pi = torch.log_softmax((policy.log_ref + policy._features @ at).view(*policy.shape, 2), dim=1)
+    ratio = policy.log_ref.view(*policy.shape, 1) - log_pi
+    penalty = gradient.kl_coef * (ratio.exp() - ratio - 1)
+    torch.einsum("p,pkr,pkr->", policy.prompt_weight, gradient._chosen, -penalty).backward()
+    torch.testing.assert_close(gradient(at.detach()), at.grad, atol=1e-12, rtol=0)
+
+
+def test_the_critic_moves_towards_the_mean_of_what_was_seen():
+    """A tenth of the way, from the prompt's mean over its groups; what was not drawn stays."""
+    gradient, theta = sampled("ppo", samples=4, value_rate=0.1)
+    rows = torch.tensor([0, 0, 3, 4, 4, 4])
+    gradient._prompt_rows = lambda: rows
+    before = gradient._expected.clone()
+    gradient.draw(theta)
+    seen = torch.bmm(gradient._signals, gradient._chosen)
+    for prompt in range(5):
+        mean = seen[rows == prompt].mean(dim=0) if prompt in rows else before[prompt, :-1]
+        expected = before[prompt, :-1] + 0.1 * (mean - before[prompt, :-1])
+        torch.testing.assert_close(gradient._expected[prompt, :-1], expected)
+
+
+def test_every_epoch_of_a_step_goes_over_one_draw():
+    actor, signals, weights, kl_coef, theta = problem()
+    sampling = Sampling(prompts=4, samples=6, epochs=3)
+    path = train(
+        actor, signals.view(3, 5, 4).numpy(), weights.numpy(), kl_coef.numpy(), np.full(2, 0.3),
+        steps=2, estimator="grpo", sampling=sampling,
+    )  # fmt: skip
+    gradient = SampledGradient(actor, signals, kl_coef, PLAIN, "grpo", sampling)
+    gradient.weigh(weights)
+    at = torch.zeros_like(theta)
+    for _ in range(2):
+        gradient.draw(at)
+        for _ in range(3):
+            at = at + 0.3 * gradient(at)
+    np.testing.assert_allclose(path.theta[-1], at, atol=1e-12)
+
+
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 @pytest.mark.parametrize("estimator", SAMPLED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -235,6 +279,15 @@ def test_every_draw_lands_on_a_candidate(seed, samples, prompts):
     gradient.draw(theta * 5)
     torch.testing.assert_close(gradient._chosen.sum(1), torch.ones(prompts or 5, 2).double())
     assert (gradient._chosen >= 0).all()
+
+
+def test_no_random_number_serves_twice():
+    """Prompts and responses have streams of their own, and each has others under another seed or sampling seed."""
+    seen = []
+    for options in ({}, {"sampling_seed": 1}, {"seed": 1}):
+        gradient, _ = sampled("rloo", **options)
+        seen += [*gradient._draw_prompts.random(50), *gradient._draw_responses.random(50)]
+    assert len(set(seen)) == 300
 
 
 def test_draws_follow_the_policy():

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit
 
 import sim
+from sim import rng
 from sim.checks import problems
 from sim.config import Chat, Feedback, Memory, Settings, Signals, Users, with_value
 from sim.problem import name_problems, prepare
@@ -89,6 +90,11 @@ def test_participation_and_intensity_move_no_answer_and_only_add_voters():
 def test_nobody_or_everybody_votes(participation, share):
     found = votes(Feedback(participation=participation))
     np.testing.assert_array_equal(found.up + found.down, share * found.shown)
+
+
+def test_whoever_feels_anything_votes_at_endless_intensity():
+    votes, _ = vote_probabilities(np.array([[0.1, -3.0, 0.0]]), Feedback(intensity=1e5, participation=0.05))
+    np.testing.assert_allclose(votes, [[1.0, 1.0, 0.05]])
 
 
 def test_without_intensity_everybody_votes_alike():
@@ -315,6 +321,18 @@ def test_held_out_share_is_kept_from_the_fit_and_reported():
     assert np.isnan(none["auc"])
     assert some["fitted_on"] + some["held_out"] == none["fitted_on"]
     assert 0.5 < some["auc"] < 1
+
+
+def test_what_is_held_out_teaches_nothing():
+    """Users of the held-out prompts who vote the other way round change the report and not one coefficient."""
+    world, knobs = chat(), Feedback(held_out=0.3)
+    logit = vote_logit(world, Users(), Memory())
+    kept = rng.stream(0, "feedback", "thumbs_up", "held_out").random(len(logit)) < 0.3
+    one, other = (
+        learn_votes(world, world.log_ref, np.where(kept[:, None], sign * logit, logit), knobs, 0) for sign in (1, -1)
+    )
+    np.testing.assert_array_equal(one.coefficients, other.coefficients)
+    assert other.report["auc"] < 0.5 < one.report["auc"]
 
 
 def test_more_comparisons_make_a_better_reward_model():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -66,6 +66,7 @@ def test_verdicts_err_as_often_as_they_say():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.sampled_from(["holm", "bonferroni"]))
+@example([0.01, 0.011], "holm")  # the second step, 0.011 x 1, must not fall below the first, 0.01 x 2
 def test_correction_is_that_of_statsmodels(values, method):
     raw = np.array(values)[:, None]
     found = corrected(raw, np.ones(len(values), dtype=bool), method)[:, 0]

@@ -36,16 +36,22 @@ def sweep(folder, *overrides):
 
 
 @pytest.mark.parametrize(
-    ("launcher", "package"),
+    ("launcher", "package", "training"),
     [
-        ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-        ("submitit_local", "hydra_plugins.hydra_submitit_launcher"),
-        ("ray", "hydra_plugins.hydra_ray_launcher"),
+        ("joblib", "hydra_plugins.hydra_joblib_launcher", "natural"),
+        ("joblib", "hydra_plugins.hydra_joblib_launcher", "fast"),
+        ("submitit_local", "hydra_plugins.hydra_submitit_launcher", "natural"),
+        ("ray", "hydra_plugins.hydra_ray_launcher", "natural"),
     ],
 )
-def test_shards_through_another_launcher_give_the_same_numbers(tmp_path, launcher, package):
+def test_shards_through_another_launcher_give_the_same_numbers(tmp_path, launcher, package, training):
     pytest.importorskip(package, reason=f"the extra for {launcher} is not installed")
-    grid = ["training.steps=6", "mixture.weights.thumbs_up=range(0,0.5,0.05)", "seed=0,1"]
+    grid = [
+        *([] if training == "natural" else [f"training={training}"]),
+        "training.steps=6",
+        "mixture.weights.thumbs_up=range(0,0.5,0.05)",
+        "seed=0,1",
+    ]
     sweep(tmp_path / "here", *grid)
     inner = f"+hydra/launcher@hydra.launcher.inner={launcher}"
     alone = ["+hydra.launcher.inner.ray.init.address=local"] if launcher == "ray" else []  # not another test's cluster
@@ -53,8 +59,11 @@ def test_shards_through_another_launcher_give_the_same_numbers(tmp_path, launche
     here, there = open_sweep(tmp_path / "here"), open_sweep(tmp_path / "there")
     assert here["id"].values.tolist() == there["id"].values.tolist()
     for name in here.data_vars:
-        # shards cut the batches elsewhere: the last bits of a matrix product may differ
-        np.testing.assert_allclose(here[name].values, there[name].values, rtol=1e-12, atol=1e-13)
+        if here.attrs["engine"] == "fused":
+            np.testing.assert_array_equal(here[name].values, there[name].values)
+        else:  # shards cut the batches elsewhere: the last bits of a matrix product may differ
+            close = 1e-12 if training == "natural" else 5e-5
+            np.testing.assert_allclose(here[name].values, there[name].values, rtol=close, atol=close / 10)
 
 
 def test_optuna_asks_and_the_batch_answers(tmp_path):

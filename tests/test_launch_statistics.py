@@ -27,6 +27,11 @@ def test_obrien_fleming_boundaries_by_lan_and_demets_spending():
     assert near((np.abs(null_paths(5)) > np.array(bounds)).any(axis=1).mean(), 0.05)
 
 
+def test_a_sample_size_is_that_of_a_two_sided_test():
+    """(1.959964 + 0.841621)^2 / 0.1^2 = 784.9 observations see a tenth of a standard deviation at power 80 %."""
+    assert sample_size(1.0, 0.1) == sample_size(1.0, -0.1) == 785
+
+
 def test_no_sample_size_for_no_effect():
     with pytest.raises(InputError, match="effect = 0"):
         sample_size(1.0, 0.0)

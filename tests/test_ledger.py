@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 import pytest
 from test_core import WAYS, random_problem
+from test_determinism import WAYS as TRAINED
 
+import sim
 from sim.analysis.ledger import attribute_drift, check_strength
+from sim.config import with_value
 from sim.training.policies import make_policy
 from sim.training.train import policy_means, train
 
@@ -73,3 +76,14 @@ def test_check_strength_is_above_one_exactly_where_the_metric_fell():
     found = check_strength(totals, primary=np.array([0, 1]))
     np.testing.assert_allclose(found, [2.0 / 1.5, 0.25, np.inf, 0.0, 1.0])
     np.testing.assert_array_equal(found > 1, totals.sum(axis=0) < 0)
+
+
+@pytest.mark.parametrize("name", [name for name, way in TRAINED.items() if way.training.ledger])
+def test_a_ledger_changes_no_number(name):
+    """Gradients are summed over causes in another order, and that is all."""
+    settings = TRAINED[name]
+    columns = {"mixture.weights.thumbs_up": [0.0, 0.4]}
+    without = sim.simulate(with_value(settings, "training.ledger", False), columns)
+    split = sim.simulate(settings, columns)
+    for variable in without.data_vars:
+        np.testing.assert_allclose(split[variable], without[variable], rtol=1e-9, atol=1e-11, err_msg=variable)

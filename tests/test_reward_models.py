@@ -110,11 +110,11 @@ def test_estimates_close_in_on_the_truth_as_one_over_n():
 
 
 def test_combinations_of_members():
-    scores = np.array([[0.0, 3.0], [2.0, 3.0]])
-    np.testing.assert_array_equal(combine(scores, "mean", 0.5), [1.0, 3.0])
+    scores = np.array([[0.0, 3.0], [4.0, 3.0]])  # variance 4, standard deviation 2
+    np.testing.assert_array_equal(combine(scores, "mean", 0.5), [2.0, 3.0])
     np.testing.assert_array_equal(combine(scores, "worst", 0.5), [0.0, 3.0])
-    np.testing.assert_array_equal(combine(scores, "mean_minus_variance", 0.5), [0.5, 3.0])
-    np.testing.assert_array_equal(combine(scores, "mean_minus_variance", 0.0), [1.0, 3.0])
+    np.testing.assert_array_equal(combine(scores, "mean_minus_variance", 0.5), [0.0, 3.0])
+    np.testing.assert_array_equal(combine(scores, "mean_minus_variance", 0.0), [2.0, 3.0])
 
 
 def test_bootstrap_of_one_member_is_the_data_and_of_many_is_unbiased():

@@ -190,6 +190,17 @@ def test_trust_is_lost_only_after_users_find_out(models):
     assert change[(when.hours > 168 + 24)].mean() < change[(when.hours > 24) & (when.hours < 144)].mean() - 0.02
 
 
+def test_users_find_out_after_the_days_that_are_set(models):
+    """What cost trust on the first day costs visits from the fourth on, and none before."""
+    when = run_clock([Event(0, "start")], ramp_hours=1, rollback_hours=1, first=0, last=120)
+    around = [
+        live_through(models, when, ROLLOUT, Lived(finds_out_days=3, trust_loss=loss), Monitors(), 0).around
+        for loss in (0.0, 50.0)
+    ]
+    np.testing.assert_array_equal(around[0][:, :72], around[1][:, :72])
+    assert (around[1][:, 72:96] < around[0][:, 72:96]).any()
+
+
 def test_empty_user_group_is_one_clear_line():
     nobody = dataclasses.replace(SMALL, users=Users(vulnerable_share=0.0))
     deployed, _ = train_models(nobody, {}, 0)
@@ -239,6 +250,16 @@ def test_monitors_see_what_changes(models):
     blind = watch(rates[:, :1], served[:, None], 72, Monitors(probes=0), Draws(0, ("a",)))
     assert np.isnan(blind.rate[2]).all()
     assert np.isnan(alarm_hours(blind, 72)[2]).all()
+
+
+def test_an_alarm_measures_from_the_hours_before_the_launch():
+    """Thumbs-down rise from 0.30 to 0.31; every later hour adds the rise in standard errors, less the slack."""
+    served = np.full((3, 1, 30), 0.30)
+    served[..., 20:] = 0.31
+    how = Monitors(answers_per_hour=10**8, wander=0.0)
+    found = watch(np.full((3, 1), 0.30), served, 20, how, Draws(0, ("a",)))
+    rise = 0.01 / np.sqrt(0.3 * 0.7 / 10**7)
+    assert found.score[0, 0, -1] == pytest.approx(10 * (rise - how.slack), rel=0.05)
 
 
 def test_roc_by_hand():

@@ -1,5 +1,7 @@
 """Score tables: what is read, and one clear line for what cannot be."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +64,14 @@ def test_resampling_prompts_is_a_bootstrap_draw():
     world, _ = make_scores(COLUMNS, table())
     draws = np.array([resample_prompts(world, seed).prompt_prob for seed in range(50)])
     assert set(np.unique(draws)) == {0.0, 0.5, 1.0}
+
+
+def test_resampled_prompts_keep_their_weights():
+    """Of two prompts drawn once each, one still counts three times as much; a draw of one alone is that one."""
+    weighted = dataclasses.replace(COLUMNS, prompt_weight="w")
+    world, _ = make_scores(weighted, table(w=[1, 1, 3, 3, 3]))
+    draws = np.array([resample_prompts(world, seed).prompt_prob for seed in range(50)])
+    assert set(np.unique(draws)) == {0.0, 0.25, 0.75, 1.0}
 
 
 @pytest.mark.parametrize(

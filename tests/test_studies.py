@@ -121,7 +121,7 @@ BAD = {
     "output is a file": (["interactions", "out=README.md"], "README.md: cannot write a folder there"),
     "multirun": (["interactions", "-m", "kl_coef=0.1,0.2"], "experiments.interactions is a sweep already"),
     "one seed": (["interactions", "seeds=1"], "seeds = 1: must be >= 2"),
-    "diverging": (["interactions", *SMALL, "kl_coef=3"], "diverged: the objective ended below its start"),
+    "diverging": (["interactions", *SMALL, "kl_coef=50", "training.estimator=exact"], "diverged: the objective"),
 }
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from test_mixture import SMALL
 import sim
 from experiments.app import CONFIGS, read_settings, to_settings
 from experiments.train import main as _registers_config  # noqa: F401
-from sim.config import InputError, with_value
+from sim.config import Chat, InputError, walk, with_row, with_value
+from sim.problem import metric_names, prepare
 from sim.sweep import plan as planning
-from sim.sweep.plan import flatten, make_plan, run_settings
+from sim.sweep.interrupt import resume_command
+from sim.sweep.plan import flatten, make_plan
 from sim.sweep.results import Store, open_sweep, run_ids
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, save_shard
 
@@ -77,7 +80,7 @@ def test_planned_settings_equal_hydras_own_composition(loader):
     for group in groups:
         for row, job in enumerate(group.jobs.tolist()):
             expected = to_settings(planning.without_hydra(compose(jobs[job])))
-            assert run_settings(group, row) == expected, jobs[job]
+            assert with_row(group.settings, group.columns, row) == expected, jobs[job]
             seen.add(job)
     assert seen == set(range(60))
 
@@ -88,9 +91,49 @@ def test_identity_is_equal_exactly_where_settings_are(loader):
     ids, texts = {}, {}
     for group in groups:
         for row, (job, own) in enumerate(zip(group.jobs.tolist(), group_ids(group), strict=True)):
-            ids[job], texts[job] = own, json.dumps(flatten(run_settings(group, row)), sort_keys=True)
+            ids[job], texts[job] = (
+                own,
+                json.dumps(flatten(with_row(group.settings, group.columns, row)), sort_keys=True),
+            )
     for one, other in itertools.combinations(range(60), 2):
         assert (ids[one] == ids[other]) == (texts[one] == texts[other])
+
+
+HOW_NOT_WHAT = {"training.chunk", "training.engine"}  # how the work is done; numbers agree to rounding
+
+
+def only_run(settings):
+    columns = {key: np.array([value]) for key, value in planning.batched_values(settings).items()}
+    return planning.Group(settings, columns, np.array([0]))
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in walk(sim.Settings())])
+def test_a_setting_that_differs_is_another_run_and_what_is_not_batched_another_group(name):
+    base = sim.Settings()
+    value = next(held for key, _, held in walk(base) if key == name)
+    kinds = {bool: lambda: not value, str: lambda: f"{value}x", dict: lambda: {**value, "another": 0.5}}
+    other = with_value(base, name, kinds.get(type(value), lambda: value + 1)())
+    assert (group_ids(only_run(other)) == group_ids(only_run(base))) == (name in HOW_NOT_WHAT)
+    batched = name in planning.batched_values(base)
+    assert (planning.shared_identity(other) == planning.shared_identity(base)) == batched
+
+
+def test_mixtures_that_name_other_signals_are_groups_of_their_own(loader, tmp_path):
+    """Each keeps its weights, and the sweep opens as one data set: a signal that is not named weighs nothing."""
+    small = ["world.prompts=24", "world.responses=4", "training.steps=6"]
+    jobs = [[*small, f"seed={s}", *more] for s in (0, 1) for more in ([], ["+mixture.weights.candor=0.1"])]
+    groups, _ = plan(loader, jobs)
+    assert [group.jobs.tolist() for group in groups] == [[0, 2], [1, 3]]
+    store = started(tmp_path)
+    for group in groups:
+        for shard in cut(group, group_ids(group), np.ones(2, dtype=bool), 0, 10):
+            run_shard(shard, store)
+    data = open_sweep(tmp_path)
+    assert data["mixture.weights.candor"].values.tolist() == [0, 0.1, 0, 0.1]
+    assert np.isnan(data["rewards/candor/weighted"].values).all(axis=1).tolist() == [True, False, True, False]
+    np.testing.assert_allclose(
+        data["proxy_reward"][1], sim.simulate(with_row(groups[1].settings, groups[1].columns, 0))["proxy_reward"][0]
+    )
 
 
 def test_jobs_that_differ_in_batchable_numbers_are_one_group(loader):
@@ -112,6 +155,31 @@ def test_a_value_that_depends_on_a_swept_one_follows_it(loader):
     groups, _ = plan(loader, jobs)
     assert len(groups) == 1
     assert groups[0].columns["kl_coef"].tolist() == [0.1, 0.2, 0.3]
+
+
+def test_jobs_that_never_settle_are_named_by_what_they_multiply_to(loader):
+    """Neither number is wrong by itself, and what the base config multiplies to is nobody's."""
+    jobs = [[f"training.learning_rate={rate}", f"kl_coef={kl}"] for rate, kl in ((30, 0.05), (30, 0.1), (1, 0.1))]
+    with pytest.raises(InputError, match=r"kl_coef x training.learning_rate = 3: must be < 2.*\(job 1\)"):
+        plan(loader, jobs)
+    assert len(plan(loader, [["training.learning_rate=100", "kl_coef=0.01"]])[0]) == 1
+
+
+def test_names_of_metrics_are_checked_before_anything_runs(loader):
+    held = "+mixture.constraints.safety=0.9"
+    for job, message in (
+        (["metric=sycophancy/raet"], "metric: unknown metric 'sycophancy/raet'; did you mean 'sycophancy/rate'"),
+        ([held, "+mixture.constraint_metrics.safety=sycophancy/raet"], "mixture.constraint_metrics.safety: unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan(loader, [job])
+    assert len(plan(loader, [[held, "+mixture.constraint_metrics.safety=sycophancy/rate"]])[0]) == 1
+
+
+@pytest.mark.parametrize("mix", [Chat().traffic_mix, {"advice": 0.7, "task": 0.3}, {"doubt": 1.0}])
+def test_names_of_metrics_are_known_before_a_world_is_made(mix):
+    settings = with_value(SMALL, "world.traffic_mix", mix)
+    assert metric_names(settings) == list(prepare(settings, 3).metrics)
 
 
 def test_every_problem_of_a_sweep_is_listed_at_once(loader):
@@ -167,7 +235,7 @@ def started(folder):
 
 @pytest.mark.parametrize(("size", "workers"), [(6, 2), (1, 1), (4, 2)])
 def test_results_do_not_depend_on_shards_or_workers(tmp_path, size, workers):
-    """Bit for bit on one machine, whatever the cut: every chunk holds the runs of one world, up to 64."""
+    """To rounding: narrower chunks make other sums. With the fused engine bit for bit (tests/test_fused.py)."""
     whole, store = a_shard(), started(tmp_path / "whole")
     run_shard(whole, store, workers=1)
     parts = started(tmp_path / "parts")
@@ -177,6 +245,14 @@ def test_results_do_not_depend_on_shards_or_workers(tmp_path, size, workers):
     one, other = open_sweep(tmp_path / "whole"), open_sweep(tmp_path / "parts")
     for name in one.data_vars:
         np.testing.assert_allclose(one[name].values, other[name].values, rtol=1e-12, atol=1e-13)
+
+
+def test_a_shard_keeps_every_run_beside_its_own_identity():
+    whole = a_shard(runs=7)
+    group = planning.Group(whole.settings, whole.columns, whole.jobs)
+    for shard in cut(group, whole.ids, np.arange(7) != 2, 0, 4):
+        assert shard.ids == run_ids(flatten(shard.settings), shard.columns)
+        assert shard.ids == [whole.ids[job] for job in shard.jobs]
 
 
 def test_a_failing_run_fails_alone(tmp_path):
@@ -191,16 +267,16 @@ def test_a_failing_run_fails_alone(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("poison")])
 def test_a_batch_that_raises_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch, error):
-    from sim import batch
+    from sim import workers
 
-    real = batch.run_batch
+    real = workers.run_batch
 
     def broken(settings, problem, table, cancelled):
         if 0.3 in np.round(table["mixture.weights.thumbs_up"], 6):
             raise error
         return real(settings, problem, table, cancelled)
 
-    monkeypatch.setattr(batch, "run_batch", broken)
+    monkeypatch.setattr(workers, "run_batch", broken)
     assert run_shard(a_shard(), started(tmp_path)) == 1
     data = open_sweep(tmp_path)
     assert (data["status"].values == "FAILED").tolist() == [False, False, False, True, False, False]
@@ -208,16 +284,16 @@ def test_a_batch_that_raises_is_halved_until_the_culprit_stands_alone(tmp_path, 
 
 
 def test_too_large_a_batch_is_halved_and_nothing_fails(tmp_path, monkeypatch):
-    from sim import batch
+    from sim import workers
 
-    real = batch.run_batch
+    real = workers.run_batch
 
     def narrow(settings, problem, table, cancelled):
         if len(table["seed"]) > 1:
             raise MemoryError
         return real(settings, problem, table, cancelled)
 
-    monkeypatch.setattr(batch, "run_batch", narrow)
+    monkeypatch.setattr(workers, "run_batch", narrow)
     assert run_shard(a_shard(), started(tmp_path)) == 0
 
 
@@ -235,19 +311,6 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch
     monkeypatch.undo()
     assert open_sweep(tmp_path).identical(before)
     assert not list(store.inner.glob(".*partial"))
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied"])
-def test_a_damaged_part_is_named(tmp_path, damage):
-    store = started(tmp_path)
-    run_shard(a_shard(), store)
-    part = store.parts()[0]
-    content = bytearray(part.read_bytes())
-    if damage == "flipped":
-        content[len(content) // 4] ^= 0xFF
-    part.write_bytes({"truncated": content[:-50], "flipped": content, "emptied": b""}[damage])
-    with pytest.raises(InputError, match=f"{part.name}: corrupt or truncated"):
-        open_sweep(tmp_path)
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path):
@@ -352,12 +415,13 @@ def test_resume_skips_extends_and_refuses(tmp_path):
 
 
 def test_failed_runs_are_reported_and_tried_again(tmp_path):
-    result = sweep(tmp_path, "kl_coef=0.05,30", "training.steps=40", check=False)
+    runs = ("kl_coef=0.05,50", "training.estimator=exact", "training.steps=40")
+    result = sweep(tmp_path, *runs, check=False)
     assert result.returncode == 1
     assert "1 of 2 runs failed" in result.stderr
     assert "job 1 (" in result.stderr
     assert "diverged" in result.stderr
-    again = sweep(tmp_path, "kl_coef=0.05,30", "training.steps=40", "hydra.launcher.resume=true", check=False)
+    again = sweep(tmp_path, *runs, "hydra.launcher.resume=true", check=False)
     assert "1 of 2 runs are complete already" in again.stderr
 
 
@@ -447,3 +511,16 @@ def test_twenty_kills_and_resumes_equal_one_uninterrupted_sweep(tmp_path):
         assert data["id"].values.tolist() == expected["id"].values.tolist()
         for name in expected.data_vars:
             np.testing.assert_array_equal(data[name].values, expected[name].values)
+
+
+def test_the_command_to_resume_with_survives_a_shell(monkeypatch):
+    given = [
+        "-m",
+        "world.path=my file.csv",
+        "kl_coef=0.1,0.2",
+        "hydra.sweep.dir=old place",
+        "hydra.launcher.resume=extend",
+    ]
+    monkeypatch.setattr("sys.argv", ["train.py", *given])
+    words = shlex.split(resume_command(Path("new place")))
+    assert words[-5:] == [*given[:3], "hydra.sweep.dir=new place", "hydra.launcher.resume=true"]

@@ -6,6 +6,7 @@ from conftest import random_world
 
 from sim.training import theory
 from sim.validation import published
+from sim.world.arrays import normalize_log
 
 
 def test_no_critical_weight_where_both_push_the_same_way():
@@ -31,3 +32,18 @@ def test_no_penalty_where_agreement_does_not_rise_or_cannot_change():
 def test_best_of_one_is_the_reference():
     log_ref = random_world().log_ref
     np.testing.assert_allclose(theory.best_of_n(log_ref, log_ref * 2, 1), log_ref, atol=1e-12)
+
+
+@pytest.mark.parametrize("kl_coef", [0.4, 2.5])
+def test_the_least_penalty_restores_the_reference(kl_coef):
+    log_ref, reward, agrees = published.V3.arrays()
+    penalty = theory.minimal_penalty(log_ref, reward, agrees, kl_coef)
+    assert (penalty > 0).all()
+    held = np.exp(theory.tilt(log_ref, reward - penalty[:, None] * agrees, kl_coef))
+    np.testing.assert_allclose((held * agrees).sum(axis=1), (np.exp(log_ref) * agrees).sum(axis=1), atol=1e-12)
+
+
+def test_a_prompt_of_low_logits_is_normalised_beside_one_of_high():
+    """exp(-2000) is 0: each row is shifted by its own largest logit."""
+    found = np.exp(normalize_log(np.array([[2000.0, 2000.0], [-2000.0, -2000.0 + np.log(3)]])))
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.25, 0.75]])

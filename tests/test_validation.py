@@ -1,6 +1,7 @@
 """Every case that is known independently of this code (V1 to V13), and the functions that anyone can hand a problem."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,19 @@ from test_commands import ROOT, run
 import sim
 from experiments.validate import read_names, shown
 from sim.config import InputError
-from sim.validation import dynamics, gates, mixing, overoptimization, published, reward_models, targeting, tilts
+from sim.validation import (
+    best_of_n,
+    dynamics,
+    gates,
+    mixing,
+    normalization,
+    overoptimization,
+    published,
+    review_statistics,
+    reward_models,
+    targeting,
+    tilts,
+)
 from sim.validation.check import HEADER, check, mean_and_error, rows
 from sim.validation.run import CASES, table
 from sim.validation.small import DRAWN, EXPECTED, ends, sampled_ends, small_world
@@ -42,13 +55,17 @@ def test_own_problems_pass_in_every_family():
     checks = [
         *mixing.mixing_law("mine", mine, (0.0, 0.7), drawn=DRAWN),
         *mixing.super_additivity("mine", 0.1, 0.5, (1, 2)),
-        *tilts.minimal_penalty("mine", candidates._replace(inside=(0, 0, 0, 1)), 1.5),
+        *tilts.minimal_penalty("mine", replace(candidates, inside=(0, 0, 0, 1)), 1.5),
         *tilts.sign_flip("mine", candidates, (0.3, 1.2)),
-        *tilts.best_of_n("mine", candidates, (3,), samples=50_000),
+        *best_of_n.best_of_n("mine", candidates, (3,), samples=50_000),
         *overoptimization.gaussian_frontier("mine", overoptimization.Gaussian(0.2, -8, 12, 1001)),
         *targeting.final_rates("mine", targeting.Users(0.3, 0.6, 1.0, -0.5), (0.3,), (0.3,)),
         *dynamics.vanilla_flow("mine", dynamics.TwoActions(0.3, 0.5), (2, 6)),
         *reward_models.ensemble_slopes("mine", [reward_models.Ensemble(4, 0.2, 2.0, 1.5)], samples=200_000),
+        *normalization.two_rollouts("mine", {"three": ((0, 1), (0, 1), (0, 1))}),
+        *review_statistics.questions("mine", 0.4, 0.05),
+        *review_statistics.pocock("mine", 3, level=0.1),
+        *review_statistics.arm_sizes("mine", ((0.2, 0.25),)),
         *gates.blocked_by_one_gate("mine", published.V1B, 0.5, 969, 0.03, reviews=60),
     ]
     failed = [line for one in checks for line in rows(one, "") if line[-1] != "yes"]
@@ -74,11 +91,57 @@ def test_the_margin_of_a_gate_decides():
 
 
 def test_raters_who_disagree_turn_the_sign_of_their_bias():
-    mirrored = published.V2._replace(prefer=tuple(1 - share for share in published.V2.prefer))
+    mirrored = replace(published.V2, prefer=tuple(1 - share for share in published.V2.prefer))
     bias, gap, reward = reward_models.fitted_reward(published.V2)
     found = reward_models.fitted_reward(mirrored)
     np.testing.assert_allclose([found[0], found[1]], [-bias, -gap], atol=1e-9)
     np.testing.assert_allclose(found[2], -reward, atol=1e-9)
+
+
+MIXING, TILTS = published.V1A, published.V3
+PAIR = tilts.Candidates((0.4, 0.6), (1, 2), (1, 0))
+BAD_PROBLEMS = {
+    "ref_prob = 1.2: must be < 1": lambda: replace(MIXING, ref_prob=1.2),
+    "ref_prob = 0: must be > 0": lambda: replace(MIXING, ref_prob=0),
+    "kl_coef = 0: must be > 0": lambda: replace(MIXING, kl_coef=0),
+    "base = (1.0, 0.0): must be 3 numbers": lambda: replace(MIXING, gaps=(-1, 2, 3)),
+    "gaps = nan: must be a finite number": lambda: replace(MIXING, gaps=(-1, np.nan)),
+    "gaps = ('up', 'down'): must be numbers": lambda: replace(MIXING, gaps=("up", "down")),
+    "at = 1.5: must be <= 1": lambda: mixing.mixing_law("c", MIXING, (1.5,)),
+    "published = (0.1, 0.2): must be one number": lambda: mixing.mixing_law("c", MIXING, (0.5,), (0.1, 0.2)),
+    "no weight is critical": lambda: mixing.critical_weight("c", replace(MIXING, gaps=(1, 2))),
+    "counts = (2, 3): must hold 1": lambda: mixing.super_additivity("c", 0.1, 1.0, (2, 3)),
+    "ref_probs = -0.2: must be > 0": lambda: tilts.Candidates((-0.2, 0.6, 0.6), (1, 2, 3), (1, 0, 0)),
+    "ref_probs: must sum to 1, sums to 1.4": lambda: tilts.Candidates((0.2, 0.6, 0.6), (1, 2, 3), (1, 0, 0)),
+    "reward = (1, 2, 3): must be 2 numbers": lambda: tilts.Candidates((0.4, 0.6), (1, 2, 3), (1, 0)),
+    "inside = (0.5, 0): must be 0 or 1": lambda: tilts.Candidates((0.4, 0.6), (1, 2), (0.5, 0)),
+    "pressures = 0: must be > 0": lambda: tilts.sign_flip("c", PAIR, (0,)),
+    "flip = 1: P(class) does not return": lambda: tilts.sign_flip("c", PAIR, (0.5,), flip=1),
+    "kl_coef = -1: must be > 0": lambda: tilts.minimal_penalty("c", TILTS, -1),
+    "draws = 2.5: must be a whole number": lambda: best_of_n.best_of_n("c", PAIR, (2.5,)),
+    "high = 16: must be >= 110": lambda: overoptimization.Gaussian(0.01),
+    "share = 1.5: must be < 1": lambda: targeting.final_rates("c", published.V6, (1.5,), ()),
+    "half = 0.1: the gameable rate goes from 0.2": lambda: targeting.training_time("c", published.V6, (0.5,), 0.1),
+    "gap = 0: there is no way to go": lambda: dynamics.contraction("c", dynamics.TwoActions(0.2, 0), 0.4, 0.3, 5),
+    "rate = 3: must be < 2.5": lambda: dynamics.contraction("c", dynamics.TwoActions(0.2, 1), 0.4, 3, 5),
+    "members = 0: must be >= 1": lambda: reward_models.Ensemble(0, 0.2),
+    "prefer = (0.5,): must be 6 numbers": lambda: replace(published.V2, prefer=(0.5,)),
+    "agrees = (True, True, True, True): must be 0 or 1": lambda: replace(published.V2, agrees=(True,) * 4),
+    "the second rollout must earn more": lambda: normalization.two_rollouts("c", {"tie": ((1, 0), (0, 1))}),
+    "published: unknown name 'more'": lambda: normalization.two_rollouts("c", {"one": ((0, 1),)}, {"more": 1.0}),
+    "looks = 0: must be >= 1": lambda: review_statistics.peeking("c", (0,)),
+    "rates = 1.5: must be < 1": lambda: review_statistics.arm_sizes("c", ((0.5, 1.5),)),
+    "effect = 0: no sample is large enough": lambda: review_statistics.questions("c", 0.3, 0.0),
+    "prompts = 0: must be >= 1": lambda: gates.blocked_by_one_gate("c", published.V1B, 0.4, 0, 0.03),
+}
+
+
+@pytest.mark.parametrize("message", BAD_PROBLEMS)
+def test_a_problem_that_cannot_be_is_one_line_that_names_it(message):
+    with pytest.raises(InputError) as complaint:
+        BAD_PROBLEMS[message]()
+    assert message in str(complaint.value)
+    assert len(str(complaint.value).splitlines()) == 1
 
 
 # The comparison itself.

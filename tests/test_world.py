@@ -1,5 +1,7 @@
 """The chat world: what a change moves, and what it must leave alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,23 @@ def test_topic_shares_follow_the_mix():
     world = splits()["traffic"]
     shares = np.bincount(np.asarray(world.prompts["topic"]), weights=world.prompt_prob, minlength=len(TOPICS))
     np.testing.assert_allclose(shares, topic_weights(Chat().traffic_mix, "traffic_mix"))
+
+
+def test_topic_shares_follow_the_mix_where_topics_have_unequal_numbers_of_prompts():
+    world = splits(Chat(prompts=20))["traffic"]
+    topics = np.asarray(world.prompts["topic"])
+    assert len(np.unique(np.bincount(topics))) == 2
+    shares = np.bincount(topics, weights=world.prompt_prob, minlength=len(TOPICS))
+    np.testing.assert_allclose(shares, topic_weights(Chat().traffic_mix, "traffic_mix"))
+
+
+def test_every_split_has_users_and_answers_of_its_own():
+    made = splits()
+    for one, other in itertools.combinations(("finetune", "train", "traffic"), 2):
+        for name in ("stance_error", "stakes", "has_stance", "vulnerable", "taste"):
+            assert (made[one].prompts[name] != made[other].prompts[name]).any(), (one, other, name)
+        for name in made[one].attributes:
+            assert (made[one].attributes[name] != made[other].attributes[name]).any(), (one, other, name)
 
 
 @pytest.mark.parametrize(("mix", "message"), [({"tsak": 1.0}, "did you mean 'task'"), ({}, "at least one topic")])
@@ -245,3 +264,10 @@ def test_streams_are_keyed_by_name():
     first, again, other = (rng.stream(0, *names).random(4) for names in (("a", 1), ("a", 1), ("a", 2)))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_no_two_streams_have_one_key():
+    """Where one name ends and the next begins is part of the key, and so is where the seed ends."""
+    keys = [(0, "a", 1), (0, "a1"), (0, "a", "1", ""), (1, "2", "x"), (12, "x"), (1, "2x"), (12, "", "x"), (1, 2, "x")]
+    first = {rng.stream(*key).random() for key in keys}
+    assert len(first) == len(keys) - 1  # (1, 2, "x") is (1, "2", "x")

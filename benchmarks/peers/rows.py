@@ -32,7 +32,7 @@ def make_task(prompts: int, responses: int, size: int, runs: int) -> Task:
 
 
 def core(engine: str, task: Task, chunk: int, threads: int) -> Work:
-    """Return a function that trains in the core, chunks shared out to threads as in `sim.batch`; theta [R, T, D]."""
+    """Return a function that trains in the core, chunks shared out to threads as in `sim.workers`; theta [R, T, D]."""
     _, responses, size = task.world.features.shape
     chosen = engines.pick(engine, True, responses, size)
     policy = chosen.make_policy("loglinear", task.world, "float32")

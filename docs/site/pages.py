@@ -6,6 +6,8 @@ Fragments (`docs/generated/_*.md`) are included by pages; the pages of the API a
 import ast
 import re
 import shutil
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import jupytext
@@ -69,12 +71,19 @@ def metrics_page() -> str:
 
 
 def validation_page() -> str:
-    """Return the table of `experiments.validate`, from a run of every case: a minute or two."""
+    """Return the table of `experiments.validate`, a part for each case, from a run of every case: a minute or two."""
     checks = sim.validate()
     failed = [check for check in checks if not check.passed]
-    lines = [HEADER, ["---"] * len(HEADER), *table(checks)]
     count = f"{len(checks)} checks of {sum(len(check.got) for check in checks)} numbers; {len(failed)} failed."
-    return "\n".join([count, "", *(f"| {' | '.join(cell(text) for text in line)} |" for line in lines)])
+    case, source = HEADER.index("case"), HEADER.index("source")
+    shown = [column for column in range(len(HEADER)) if column not in (case, source)]
+    parts = [count]
+    for name, lines in groupby(table(checks), key=itemgetter(case)):
+        rows = list(lines)
+        cells = [[cell(line[column]) for column in shown] for line in (HEADER, *rows)]
+        cells.insert(1, ["---"] * len(shown))
+        parts += [f"### {name}", rows[0][source], "\n".join(f"| {' | '.join(line)} |" for line in cells)]
+    return "\n\n".join(parts)
 
 
 def public_names() -> str:

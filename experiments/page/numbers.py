@@ -12,8 +12,9 @@ from experiments.drift import pushes_at_reference
 from experiments.page.sliders import MAX_WEIGHT, WORLDS, settings_of, start_values
 from sim.analysis.critical_weight import crossing
 from sim.analysis.ledger import check_strength
-from sim.batch import batched_values, recorded_steps, run_batch
+from sim.batch import recorded_steps, run_batch
 from sim.config import Settings
+from sim.derived import batched_values
 from sim.pipeline import causes
 from sim.problem import prepare
 from sim.rewards.mixture import effective_weights

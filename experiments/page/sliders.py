@@ -41,7 +41,14 @@ SLIDERS = {
     "kl_coef": Slider("KL coefficient", 0.01, 0.15, 0.01, 0.05, "how firmly training is held to the reference model"),
     "appetite": Slider("Appetite for agreement", 0.0, 1.5, 0.1, 0.5, "how much more users like being agreed with"),
     "memory": Slider("Users with memory on", 0.0, 1.0, 0.1, 0.0, "whose views the model knows from earlier chats"),
-    "freshness": Slider("Fresher training data", 0.0, 1.0, 0.1, 0.0, "0: tasks and facts; 1: what users really ask"),
+    "freshness": Slider(
+        "Fresher training data",
+        0.0,
+        1.0,
+        0.1,
+        0.0,
+        "0: tasks and facts; 1: what users really ask. The critical weight moves by less than so few worlds can tell",
+    ),
     "coverage": Slider(
         "What the spec grader covers", 0.0, 4.0, 0.25, 1.0, "times its default share of each topic, at most all"
     ),

@@ -74,11 +74,16 @@ def interval(draws: Array, level: float = 0.9) -> tuple[float, float]:
 def crossing(weights: npt.ArrayLike, excess: npt.ArrayLike) -> float:
     """Return the first weight at which `excess` goes from at most 0 to above 0, linearly interpolated; else NaN."""
     at, value = np.asarray(weights, dtype=float), np.asarray(excess, dtype=float)
-    ups = np.flatnonzero((value[:-1] <= 0) & (value[1:] > 0))
-    if not len(ups):
+    i = _first_rise(value)
+    if i is None:
         return float("nan")
-    i = ups[0]
     return float(at[i] - value[i] * (at[i + 1] - at[i]) / (value[i + 1] - value[i]))
+
+
+def _first_rise(excess: Array) -> int | None:
+    """Return the first place from which excess [W] goes from at most 0 to above 0; None if it never does."""
+    ups = np.flatnonzero((excess[:-1] <= 0) & (excess[1:] > 0))
+    return int(ups[0]) if len(ups) else None
 
 
 def refine(
@@ -98,11 +103,9 @@ def refine(
     while True:
         grid = np.linspace(low, high, sections + 1)
         found = excess(grid)
-        centre = crossing(grid, found)
-        if np.isnan(centre) or high - low <= tolerance * sections:
-            return centre
-        i = int(np.searchsorted(grid, centre, side="right")) - 1
-        i = min(max(i, 0), sections - 1)
+        i = _first_rise(found)
+        if i is None or high - low <= tolerance * sections:
+            return crossing(grid, found)
         low, high = float(grid[i]), float(grid[i + 1])
 
 

@@ -1,4 +1,4 @@
-"""From numbers to the report: predictions, penalties, slices, the flat list for the gate, and plain warnings."""
+"""From numbers to the report: predictions, penalties, slices, and the flat list for the gate."""
 
 import dataclasses
 import importlib.metadata
@@ -8,7 +8,6 @@ import numpy as np
 
 from sim.analysis.ledger import check_strength
 from sim.auditing.critical import turning_weight
-from sim.auditing.measures import MIN_ESS
 from sim.auditing.numbers import Numbers
 from sim.auditing.result import SCHEMA_VERSION
 from sim.auditing.sections import (
@@ -21,11 +20,10 @@ from sim.auditing.sections import (
     pushes_on,
     signal_rows,
 )
+from sim.auditing.warnings import warnings
 from sim.world.arrays import Array
 
 WORST = 10  # prompts that are named
-FEW_PROMPTS = 30  # below it percentile intervals are rough; assumption
-ENOUGH = 0.9  # share of prompt weight whose candidates must carry a prediction; assumption
 
 
 def assemble(numbers: Numbers, notes: list[str]) -> dict[str, Any]:
@@ -102,10 +100,11 @@ def penalty_rows(numbers: Numbers) -> Rows:
     """
     plan, row = numbers.plan, numbers.signals
     push = pushes_on(numbers, 0) @ plan.nominal[plan.planned]
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may hold no prompt in which the attribute varies
+    # In a draw the attribute may not vary, or no longer once it is penalised: then there is no slope to step along.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         limit = np.maximum(push / numbers.cov[:, row, row], 0)
         step = numbers.excess[..., 0] * plan.kl_coefs / numbers.excess[..., 1]
-    draws = np.maximum(numbers.penalty + step, 0)
+    draws = np.maximum(numbers.penalty + np.where(np.isinf(step), np.nan, step), 0)
     draws[0] = numbers.penalty
     rows: Rows = [{"kl_coef": None, "penalty": numbers.found(limit)[0]}]
     for coef, found in zip(plan.kl_coefs, numbers.found(draws), strict=True):
@@ -182,44 +181,3 @@ def metrics(numbers: Numbers, report: dict[str, Any]) -> dict[str, float]:
     found["supported"] = planned["supported"]
     counts = numbers.sample.counts
     return found | {name: float(counts[name]) for name in ("dropped_responses", "dropped_prompts")}
-
-
-def warnings(report: dict[str, Any]) -> list[str]:
-    """Return in plain sentences what a reader must know before believing the numbers."""
-    counts, options, metric = report["sample"], report["options"], report["metrics"]
-    found = []
-    if counts["dropped_responses"]:
-        found.append(
-            f"{counts['rows_with_missing']} of {counts['rows']} rows lack a score; {counts['dropped_responses']} "
-            f"responses and {counts['dropped_prompts']} whole prompts were left out ({options['missing']})."
-        )
-    if metric["push_shared"] * metric["push"] < 0:
-        found.append(
-            "A policy that acts on the named features would be pushed the other way than one that reweighs each "
-            "prompt's answers by themselves: the signals tell answers apart that the features do not."
-        )
-    if counts["prompts"] < FEW_PROMPTS:
-        found.append(f"Only {counts['prompts']} prompts: the intervals are rough, or there are none.")
-    if counts["single_response_prompts"]:
-        found.append(f"{counts['single_response_prompts']} prompts have one response only; nothing can move there.")
-    if metric["supported"] < ENOUGH:
-        found.append(
-            f"At weight {options['weight']:g} and kl_coef {options['kl_coef']:.3g}, fewer than {MIN_ESS:g} answers "
-            f"carry the prediction on {1 - metric['supported']:.0%} of prompts: the candidates cannot support it. "
-            "Sample more answers per prompt, or look at less pressure."
-        )
-    beyond = [row for row in report["predictions"] if row["method"] == "closed_form" and row["supported"] < ENOUGH]
-    if beyond:
-        least = min(row["kl"] for row in beyond)
-        found.append(f"Closed-form predictions from KL {least:.2g} nats on rest on too few answers; they are marked.")
-    for row in report["signals"]:
-        if row["spread"]["value"] == 0:
-            found.append(f"Signal {row['signal']} is the same for all answers of a prompt: it decides nothing.")
-    signs = {entry["at"]: entry["status"] for entry in report["critical_weight"][:3]}
-    if len(set(signs.values())) > 1:
-        found.append(
-            "The critical weight says different things at small and at planned pressure ("
-            + ", ".join(f"{at}: {word}" for at, word in signs.items())
-            + "): the covariances hold at small pressure only."
-        )
-    return found

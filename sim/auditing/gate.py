@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, shown, unknown_name
 
 CONDITION = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)\s*"
@@ -36,7 +36,9 @@ def parse(text: str) -> Condition:
     """Return the condition that a text states, or raise `InputError`."""
     match = CONDITION.fullmatch(text)
     if match is None:
-        raise InputError(f"fail_on: '{text}' is not like critical_weight<0.2 (a metric, one of < <= > >=, a number)")
+        raise InputError(
+            f"fail_on: '{shown(text)}' is not like critical_weight<0.2 (a metric, one of < <= > >=, a number)"
+        )
     return Condition(match[1], match[2], float(match[3]))
 
 
@@ -46,7 +48,7 @@ def parse_all(texts: object) -> list[Condition]:
         return []
     given = [texts] if isinstance(texts, str) else texts
     if not isinstance(given, list | tuple) or not all(isinstance(text, str) for text in given):
-        raise InputError(f"fail_on = {texts}: must be like critical_weight<0.2, or a list of such")
+        raise InputError(f"fail_on = {shown(texts)}: must be like critical_weight<0.2, or a list of such")
     return [parse(part) for text in given for part in text.split(",")]
 
 

@@ -1,11 +1,11 @@
 """What an audit is asked: which columns, which mixture, how much pressure."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from sim.config import InputError, knob
+from sim.checks import out_of_range, wrong_kind
+from sim.config import InputError, knob, shown
 
 MISSING = ("refuse", "drop_response", "drop_prompt")
 DEFAULT_KL = 0.5
@@ -78,7 +78,7 @@ def check_audit(options: Audit) -> Audit:
     if not found:
         found = _cross_checks(options)
     if found:
-        raise InputError("\n".join(found))
+        raise InputError(*found)
     return options
 
 
@@ -88,34 +88,23 @@ def _problems(item: "dataclasses.Field[Any]", value: Any) -> list[str]:
     if name == "signals":
         if not isinstance(value, dict) or not value or not all(isinstance(key, str) for key in value):
             return ["signals: has to be given, like {helpfulness: 0.5, correctness: 0.5}"]
-        return [line for key, entry in value.items() for line in _number(f"signals.{key}", entry, limits, float)]
+        return [line for key, entry in value.items() for line in _wrong(f"signals.{key}", entry, limits, float)]
     if name in ("kl", "kl_coef"):
-        return [] if value is None else _number(name, value, {"above": 0}, float)
+        return [] if value is None else _wrong(name, value, {"above": 0}, float)
     if name in ("attribute", "slices", "features"):
         entries = _names(value) if isinstance(value, str | list | tuple) or value is None else [value]
-        return [] if all(isinstance(entry, str) for entry in entries) else [f"{name} = {value}: must be column names"]
-    if item.type in ("bool", bool):
-        return [] if isinstance(value, bool) else [f"{name} = {value}: must be true or false"]
-    if item.type in ("str", str):
-        if not isinstance(value, str):
-            return [f"{name} = {value}: must be text"]
-        choices = limits.get("choices")
-        return [f"{name} = {value}: must be one of {', '.join(choices)}"] if choices and value not in choices else []
-    return _number(name, value, limits, int if item.type in ("int", int) else float)
+        return (
+            []
+            if all(isinstance(entry, str) for entry in entries)
+            else [f"{name} = {shown(value)}: must be column names"]
+        )
+    kind = next(kind for kind in (bool, str, int, float) if item.type in (kind, kind.__name__))
+    return _wrong(name, value, limits, kind)
 
 
-def _number(name: str, value: Any, limits: Any, kind: type) -> list[str]:
-    accepted = (int, float) if kind is float else int
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        return [f"{name} = {value}: must be a {'whole ' if kind is int else ''}number"]
-    if not math.isfinite(value):
-        return [f"{name} = {value}: must be a finite number"]
-    for key, sign, fails in (("low", ">=", value < (limits.get("low") or 0)), ("high", "<=", False)):
-        if limits.get(key) is not None and (fails or (key == "high" and value > limits["high"])):
-            return [f"{name} = {value}: must be {sign} {limits[key]}"]
-    if limits.get("above") is not None and value <= limits["above"]:
-        return [f"{name} = {value}: must be > {limits['above']}"]
-    return []
+def _wrong(name: str, value: Any, limits: Any, kind: type) -> list[str]:
+    text = wrong_kind(value, kind) or out_of_range(value, limits)
+    return [f"{name} = {shown(value)}: {text}"] if text else []
 
 
 def _cross_checks(options: Audit) -> list[str]:

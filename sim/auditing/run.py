@@ -7,6 +7,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,12 @@ def run_audit(
     """Return the audit of a table; see `audit`."""
     check_audit(options)
     judge(conditions, dict.fromkeys(METRICS))  # an unknown metric is told before the work
-    sample = make_sample(read_columns(frame, wanted_columns(options), tell(progress, "rows read", 0)), options)
+    columns = read_columns(frame, wanted_columns(options), tell(progress, "rows read", 0))
+    try:
+        sample = make_sample(columns, options)
+    except InputError as error:
+        where = f"scores = {frame}: " if isinstance(frame, str | Path) else ""
+        raise InputError(f"{where}{error}") from None
     numbers, notes = measure_all(sample, options, progress)
     report = assemble(numbers, notes)
     return AuditResult(report, judge(conditions, report["metrics"]), main_draws(numbers))

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from sim.auditing.options import Audit
 from sim.config import InputError
 from sim.world.arrays import ABSENT, Array
-from sim.world.table import Columns, Wanted
+from sim.world.formats import Wanted
+from sim.world.table import Columns
 
 CHUNK = 2048  # prompts; also the unit of the bootstrap's random streams
 CELLS = 1 << 17  # responses that are worked on at once; more would leave the cache

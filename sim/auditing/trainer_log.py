@@ -6,6 +6,7 @@ where beta is not 0, and `completions/mean_length` (TRL 1.9, trl/trainer/grpo_tr
 of evaluations carry the prefix `eval_`, and a value may be null; both are left out.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -71,7 +72,10 @@ def _row(entry: dict[str, Any], kl_per: str) -> dict[str, float]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits
+            return float(value)
+    return float("nan")
 
 
 def lay_beside(report: dict[str, Any], log: pd.DataFrame, names: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def judge(
     """
     problems = gate_problems(gates, readings)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     used = [_known(readings[gate.metric]) for gate in gates.values()]
     sides = [1 if gate.direction == "lower" else -1 for gate in gates.values()]
     raw = np.stack([

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from sim.config import UNTRAINED, Chat, InputError, Settings
+from sim.config import UNTRAINED, Chat, InputError, Settings, with_value
+from sim.pipeline import batch_table
 from sim.problem import Problem, prepare
-from sim.rewards.mixture import effective_weights, order_signals, spread, usable
-from sim.training.policies import make_policy
+from sim.recipe import ingredients, policy_options, training_options
+from sim.training.policies import Policy, make_policy
 from sim.training.train import policy_log_probs, train
 from sim.world.arrays import Array, World
 from sim.world.users import vote_logit
@@ -71,60 +72,55 @@ def train_models(
         amend: changes the problem before training, such as where the votes come from (`sim/launch/mainline.py`).
     """
     _need_chat(settings)
-    problem, training = amend(prepare(settings, seed)), settings.training
-    names = order_signals(settings.mixture.weights, problem.signals["train"])
-    runs = max((len(values) for values in columns.values()), default=1)
-    nominal = np.stack([columns.get(f"mixture.weights.{n}", np.full(runs, settings.mixture.weights[n])) for n in names])
-    weights = effective_weights(nominal, names.index(settings.mixture.added), settings.mixture.renormalize)
-    world = problem.splits["train"]
-    signals = usable(problem.signals["train"], names, weights, world.present)
-    if settings.mixture.scale == "std":
-        weights = weights / spread(world, signals)[:, None]
+    problem = amend(prepare(settings, seed))
+    # Nobody looks at the way there: no ledger, and the end alone is recorded.
+    plain, last = with_value(settings, "seed", seed), settings.training.steps
+    plain = with_value(with_value(plain, "training.ledger", False), "training.record_every", last)
+    table = batch_table(plain, columns)
+    parts = ingredients(plain, problem, table)
+    policies = {split: _policy(plain, world, seed) for split, world in problem.splits.items() if split != "finetune"}
     path = train(
-        make_policy(settings.policy.kind, world, training.dtype),
-        signals,
-        weights,
-        columns.get("kl_coef", np.full(runs, settings.kl_coef)),
-        np.full(runs, settings.training.learning_rate),
-        steps=training.steps,
-        record_every=training.steps,
-        estimator=training.estimator,
-        optimizer=training.optimizer,
+        policies["train"],
+        parts.signals["train"],
+        parts.weights,
+        table["kl_coef"],
+        table["training.learning_rate"],
+        **training_options(plain, problem, table, parts, policies, "train"),
     )
     theta = path.theta[-1]
     if not np.isfinite(theta).all():
         raise InputError("training diverged; lower training.learning_rate")
-    return as_model(settings, problem, theta), truth(settings, problem, theta)
+    probs = {split: _probs(policies[split], theta) for split in SPLITS}
+    feeling = vote_logit(problem.splits["traffic"], settings.users, settings.memory)
+    return Model(blind(problem.splits), probs, feeling), truth(problem, probs)
 
 
-def as_model(settings: Settings, problem: Problem, theta: Array) -> Model:
-    """Return the policies with parameters theta [D, R] as their checkers meet them."""
-    traffic = problem.splits["traffic"]
-    return Model(
-        blind(problem.splits),
-        {split: _probs(settings, problem.splits[split], theta) for split in SPLITS},
-        vote_logit(traffic, settings.users, settings.memory),
-    )
+def truth(problem: Problem, probs: Mapping[str, Array]) -> Truth:
+    """Return the exact metrics of policies, name -> [R], true quality and the reference's rate among them.
 
-
-def truth(settings: Settings, problem: Problem, theta: Array) -> Truth:
-    """Return the exact metrics of the policies, name -> [R], true quality and the reference's rate among them."""
+    Args:
+        problem: whose metrics they are.
+        probs: split -> [R, P, K] probabilities of the answers.
+    """
     found: Truth = {}
     for split in SPLITS:
         world = problem.splits[split]
-        probs = _probs(settings, world, theta)
         for name, metric in problem.metrics.items():
             if metric.split == split:
-                found[name] = np.einsum("p,rpk,pk->r", world.prompt_prob, probs, metric.values, optimize=True)
+                found[name] = np.einsum("p,rpk,pk->r", world.prompt_prob, probs[split], metric.values, optimize=True)
                 if name == "sycophancy/rate":
                     start = np.einsum("p,pk,pk", world.prompt_prob, np.exp(world.log_ref), metric.values)
                     found["reference/rate"] = np.full(len(found[name]), start)
     return found
 
 
-def _probs(settings: Settings, world: World, theta: Array) -> Array:
-    logs = policy_log_probs(make_policy(settings.policy.kind, world, settings.training.dtype), theta)
-    return np.ascontiguousarray(np.exp(logs).transpose(2, 0, 1))
+def _policy(settings: Settings, world: World, seed: int) -> Policy:
+    return make_policy(settings.policy.kind, world, settings.training.dtype, **policy_options(settings, seed))
+
+
+def _probs(policy: Policy, theta: Array) -> Array:
+    """Return [R, P, K]."""
+    return np.ascontiguousarray(np.exp(policy_log_probs(policy, theta)).transpose(2, 0, 1))
 
 
 def _need_chat(settings: Settings) -> None:

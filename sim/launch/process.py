@@ -110,7 +110,7 @@ def decide(candidate: Model, deployed: Model, review: Review, lived: Lived, draw
     """
     problems = review_problems(review)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     gates = named_gates(review)
     wanted = [gate.metric for gate in gates.values() if gate.role != "muted"]
     readings, ab_days = take_readings(candidate, deployed, review.checks, lived, draws, review.level, wanted)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.config import InputError
+from sim.config import InputError, shown
 from sim.launch.settings import Rollout
 from sim.world.arrays import Array
 
@@ -37,6 +37,7 @@ TRANSITIONS = {
     ("rolling_back", "restored"): "rolled_back",
 }
 HOUR = timedelta(hours=1)
+LONGEST = 24 * 366  # hours of a rollout
 
 
 class Event(NamedTuple):
@@ -79,8 +80,10 @@ def date_of(settings: Rollout, field: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"rollout.{field} = {text}: must be a date and hour such as 2025-04-24 10:00") from None
-    if found.minute or found.second:
+        raise InputError(f"rollout.{field} = {shown(text)}: must be a date and hour such as 2025-04-24 10:00") from None
+    if found.tzinfo is not None:
+        raise InputError(f"rollout.{field} = {text}: must be without a time zone, since all dates are in one")
+    if found.minute or found.second or found.microsecond:
         raise InputError(f"rollout.{field} = {text}: the clock is hourly, so it must be a full hour")
     return found
 
@@ -97,9 +100,10 @@ def planned_events(settings: Rollout) -> list[Event]:
         InputError: for a date that is none, a rollout that ends before it starts, or events out of order.
     """
     for field in ("complete", "end"):
-        if hour_of(settings, field) <= 0:
+        if not 0 < hour_of(settings, field) <= LONGEST:
+            text = getattr(settings, field)
             raise InputError(
-                f"rollout.{field} = {getattr(settings, field)}: must be after rollout.start = {settings.start}"
+                f"rollout.{field} = {text}: must be after rollout.start = {settings.start}, and within a year of it"
             )
     named = ("pause", "resume", "patch", "rollback") if settings.respond == "published" else ("pause", "resume")
     events = [Event(0, "start")]

@@ -196,7 +196,7 @@ class Lived:
 class Monitors:
     """What is watched hour by hour after a launch, against the days before it."""
 
-    baseline_hours: int = knob(72, "hours before the launch", low=2)
+    baseline_hours: int = knob(72, "hours before the launch", low=2, high=8784)
     answers_per_hour: int = knob(
         1_000_000,
         "answers per hour that are counted",
@@ -222,17 +222,17 @@ class Rollout:
     complete: str = knob("2025-04-25 16:00", "date and hour", f"day: {POST}; hour: assumption")
     patch: str = knob("2025-04-27 20:00", "date and hour; empty: none", f"Sunday evening: {POST}; hour: assumption")
     rollback: str = knob("2025-04-28 09:00", "date and hour; empty: none", f"Monday: {POST}; hour: assumption")
-    rollback_hours: int = knob(24, "hours", f"'about 24 hours': {POST}", low=1)
+    rollback_hours: int = knob(24, "hours", f"'about 24 hours': {POST}", low=1, high=8784)
     end: str = knob("2025-04-30 00:00", "date and hour at which the clock stops")
     pause: str = knob("", "date and hour at which the ramp is held; empty: never")
     resume: str = knob("", "date and hour at which it goes on; empty: never")
-    follow_days: int = knob(21, "days after the end, for trust to show", low=0)
+    follow_days: int = knob(21, "days after the end, for trust to show", low=0, high=366)
     respond: str = knob(
         "published", "word: dates as published, or when a monitor fires", choices=("published", "monitors")
     )
     monitor: str = knob("probes", "word: the monitor that is acted on", choices=("votes", "complaints", "probes"))
-    patch_delay: int = knob(6, "hours from alarm to patch", low=0)
-    rollback_delay: int = knob(12, "hours from alarm to rollback", low=0)
+    patch_delay: int = knob(6, "hours from alarm to patch", low=0, high=8784)
+    rollback_delay: int = knob(12, "hours from alarm to rollback", low=0, high=8784)
     patch_mean: float = knob(-1.0, "log-odds of endorsing that a patch adds, mean", low=-20, high=20)
     patch_spread: float = knob(0.75, "standard deviation of it; above 0 the patch backfires", low=0)
     chats_per_day: float = knob(3.0, "answers per user and day", above=0, high=24)

@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sim.plots.style import ADDED, COLOURS, NEUTRAL, PENALTY, label_ends, new_figure, shades, styled
+from sim.plots.style import ADDED, COLOURS, HALO, NEUTRAL, PENALTY, label_ends, new_figure, shades, styled
 from sim.world.arrays import Array
 
 BAND = 1.645  # normal 90 % band
@@ -57,7 +57,7 @@ def drift_curves(data: xr.Dataset, shown: int = 7) -> Figure:
     for axes in (left, right):
         axes.axhline(reference, color=PENALTY, lw=1, ls="--")
     right.annotate("reference policy", (weights[-1], reference), xytext=(0, -10), ha="right",
-                   textcoords="offset points", fontsize=8.5, color=PENALTY)  # fmt: skip
+                   textcoords="offset points", fontsize=8.5, color=PENALTY, path_effects=HALO)  # fmt: skip
     return figure
 
 
@@ -74,7 +74,8 @@ def ledger_panels(data: xr.Dataset, low: float, high: float) -> Figure:
         stack(axes, steps, lines, colours)
         axes.plot(steps, lines.sum(axis=0), color="black", lw=2)
         axes.annotate("sum = observed change", (steps[len(steps) // 2], lines.sum(axis=0)[len(steps) // 2]),
-                      xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8.5)  # fmt: skip
+                      xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8.5,
+                      path_effects=HALO)  # fmt: skip
         axes.axhline(0, color=PENALTY, lw=0.8)
         actual = float(grid["weight"].sel(weight=weight, method="nearest"))
         axes.set_title(f"{data.attrs['added']} = {actual:g}")
@@ -121,7 +122,7 @@ def check_strength_curve(
     axes.axhline(1, color=PENALTY, lw=1)
     for text, offset in (("above 1: the primary group holds", 5), ("below 1: it does not", -12)):
         axes.annotate(text, (0.99, 1), xycoords=("axes fraction", "data"), xytext=(0, offset),
-                      textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
+                      textcoords="offset points", ha="right", fontsize=8.5, path_effects=HALO)  # fmt: skip
     axes.set(xlabel=f"weight of {data.attrs['added']}", ylabel="check strength (ratio of pushes)")
     axes.set_title("Check strength (bands: 90 % intervals of the critical weight)")
     axes.legend(loc="upper right", fontsize=8.5)

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 
 # Okabe & Ito's colours, told apart by colour-blind readers; the added signal is always vermilion, the remainder grey.
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7", "#F0E442", "#882255", "#44AA99")
@@ -30,12 +32,16 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "thumbscale",
 }
+HALO = [withStroke(linewidth=2.5, foreground="white")]  # around words that stand on lines or areas
 styled = mpl.rc_context(STYLE)  # decorates a function that draws a figure
 
 
 def new_figure(columns: int, width: float = 5.2, height: float = 3.9) -> tuple[Figure, list[Axes]]:
     """Return a figure with a row of panels."""
-    figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, columns, figsize=(width * columns, height), squeeze=False,
+        layout=ConstrainedLayoutEngine(wspace=0.05),  # a label of one panel keeps off the panel beside it
+    )  # fmt: skip
     return figure, list(axes[0])
 
 
@@ -66,5 +72,5 @@ def label_ends(axes: Axes, at: float, heights: npt.ArrayLike, texts: Sequence[st
     for height, index in zip(placed, order, strict=True):
         axes.annotate(
             texts[index], (at, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5,
-            color=colours[index], annotation_clip=False,
+            color=colours[index], annotation_clip=False, path_effects=HALO,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
+from scipy.special import logit as log_odds
 
 from sim import rng
 from sim.config import Feedback
@@ -38,7 +39,7 @@ class Comparisons(NamedTuple):
 def vote_probabilities(logit: Array, feedback: Feedback) -> tuple[Array, Array]:
     """Return P(leaves a vote) and P(thumbs-up | votes), both [P, K].
 
-        P(vote)      = sigmoid(logit(participation) + intensity |logit|)
+        P(vote)      = sigmoid(log_odds(participation) + intensity |logit|)
         P(up | vote) = (1 - noise) sigmoid(logit) + noise sigmoid(-logit)
 
     Those who feel strongly vote more often, whichever way they feel (the form is an assumption).
@@ -47,8 +48,7 @@ def vote_probabilities(logit: Array, feedback: Feedback) -> tuple[Array, Array]:
         logit: [P, K] log-odds of a thumbs-up (`sim.world.users.vote_logit`).
         feedback: the knobs.
     """
-    eager = feedback.participation * np.exp(feedback.intensity * np.abs(logit))
-    votes = eager / (eager + 1 - feedback.participation)
+    votes = expit(log_odds(feedback.participation) + feedback.intensity * np.abs(logit))
     return votes, flipped(expit(logit), feedback.vote_noise)
 
 

@@ -2,7 +2,7 @@
 
     reward[p, k, run] = sum_i weight[i, run] * scale[i] * signal[i, p, k]
 
-With `renormalize` the added signal dilutes the others, w_i (1 - w_added); without, it comes on top.
+With `renormalize` the added signal dilutes the others, w_i (1 - w_added) / sum of the others; without, it comes on top.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,6 +85,10 @@ def spread(world: World, signals: Array) -> Array:
     """Return [S]: the standard deviation of each signal within prompts, under the reference policy.
 
     sqrt(sum_p prob_p Var_ref(signal | p)); 1 where it is zero, so that a constant signal stays constant.
+
+    Args:
+        world: gives the reference and the prompts' probabilities.
+        signals: [S, P, K], finite.
     """
     prob = np.exp(world.log_ref)
     mean = (prob * signals).sum(axis=2, keepdims=True)

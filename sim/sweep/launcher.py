@@ -10,7 +10,6 @@ ran it (`results.py`). An inner launcher is any launcher of Hydra's, so no sched
 
 import copy
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -22,15 +21,17 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 from tqdm import tqdm
 
 from sim.config import InputError, Settings
+from sim.sweep.interrupt import command, interrupt_sets, resume_command
 from sim.sweep.plan import Group, flatten, make_plan, verify
-from sim.sweep.results import COMPLETED, NOT_IDENTITY, RESULTS_VERSION, Store, open_sweep, versions
+from sim.sweep.results import COMPLETED, NOT_IDENTITY, RESULTS_VERSION, Store, versions
+from sim.sweep.returns import Returns, play_back
 from sim.sweep.shards import Shard, cut, group_ids, load_shard, run_shard, run_shards, save_shard
 from sim.training.threads import use_one_thread
 from sim.training.trajectory import Cancelled
@@ -103,7 +104,7 @@ class BatchedLauncher(Launcher):
         if self.dry_run:
             verify(groups, job_overrides, compose, self.convert)
             self._print_plan(groups, ids, store)
-            return _Returns(job_overrides, [(JobStatus.COMPLETED, None)] * len(job_overrides))
+            return Returns(job_overrides, [(JobStatus.COMPLETED, None)] * len(job_overrides))
         self._open(store, groups, initial_job_idx + len(job_overrides))
         known = store.statuses() if store.parts() else {}
         wanted = [np.array([known.get(run) != COMPLETED for run in own], dtype=bool) for own in ids]
@@ -148,14 +149,14 @@ class BatchedLauncher(Launcher):
             before = store.manifest()["base"]
             differ = [k for k in base if k in before and base[k] != before[k] and k not in NOT_IDENTITY]
             if differ and self.resume != "extend":
-                lines = "\n".join(f"  - {key}: {before[key]} -> {base[key]}" for key in differ)
                 raise InputError(
                     f"{store.folder}: the sweep in this folder has other settings; use a new hydra.sweep.dir, or "
-                    f"hydra.launcher.resume=extend\n{lines}"
+                    "hydra.launcher.resume=extend",
+                    *(f"  - {key}: {before[key]} -> {base[key]}" for key in differ),
                 )
             base = {key: value for key, value in before.items() if key in base}
         self.opened = True
-        manifest = {"base": base, "command": _command(), "total": total, "started": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        manifest = {"base": base, "command": command(), "total": total, "started": time.strftime("%Y-%m-%dT%H:%M:%S")}
         found = versions()
         store.write_manifest(
             manifest | {"versions": found, "commit": found["commit"], "results_version": RESULTS_VERSION}
@@ -174,14 +175,17 @@ class BatchedLauncher(Launcher):
         use_one_thread()
         stop = threading.Event()
         failed = 0
-        with _interrupt_sets(stop), tqdm(total=total, unit="run", desc="sweep", smoothing=0.1) as bar:
+        with interrupt_sets(stop), tqdm(total=total, unit="run", desc="sweep", smoothing=0.1) as bar:
             try:
                 for more in run_shards(shards, store, self.workers, bar.update, stop.is_set):
                     failed += more
                     bar.set_postfix(failed=failed)
             except Cancelled:
                 bar.close()
-                print(f"\ninterrupted; what is done is kept. Resume with:\n  {_resume_command(store)}", file=sys.stderr)
+                print(
+                    f"\ninterrupted; what is done is kept. Resume with:\n  {resume_command(store.folder)}",
+                    file=sys.stderr,
+                )
                 raise SystemExit(130) from None
 
     def _run_inner(self, shards: Sequence[Shard], store: Store) -> None:
@@ -204,7 +208,7 @@ class BatchedLauncher(Launcher):
         returns = inner.launch([[] for _ in shards], initial_job_idx=0) if shards else []
         for job in returns:
             if job.status != JobStatus.COMPLETED:
-                raise InputError(f"a shard failed: {job._return_value}; resume with: {_resume_command(store)}")
+                raise InputError(f"a shard failed: {job._return_value}; resume with: {resume_command(store.folder)}")
         shutil.rmtree(plan, ignore_errors=True)  # only the workers needed it
 
     def _collect(
@@ -229,57 +233,8 @@ class BatchedLauncher(Launcher):
                     by_job[job] = (JobStatus.FAILED, InputError(value))
         few = self.job_dirs == "auto" and len(job_overrides) <= self.job_dirs_limit
         if self.job_dirs == "all" or few or self.context.callbacks.callbacks:
-            return self._play_back(job_overrides, first, run_of, by_job, store)
-        return _Returns(job_overrides, by_job)
-
-    def _play_back(
-        self,
-        job_overrides: Sequence[Sequence[str]],
-        first: int,
-        run_of: Sequence[str],
-        outcomes: Sequence[tuple[JobStatus, Any]],
-        store: Store,
-    ) -> list[JobReturn]:
-        """Let Hydra run each job with a task that looks its result up: folders and callbacks are its own."""
-        data = open_sweep(store.folder)
-        # By identity: a run that was complete already carries the job number of the sweep that ran it.
-        place = {run: row for row, run in enumerate(data["id"].values.tolist())}
-        returns = []
-        for number, (job, (status, value)) in enumerate(zip(job_overrides, outcomes, strict=True), first):
-            config = self.context.config_loader.load_sweep_config(self.config, list(job))
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
-
-            def look_up(_: DictConfig, number: int = number, status: JobStatus = status, value: Any = value) -> Any:
-                if status == JobStatus.FAILED:
-                    raise value
-                table = (
-                    data.isel(run=place[run_of[number - first]])
-                    .drop_vars(["id", "job", "status", "error"])
-                    .to_dataframe()
-                )
-                table.to_csv(Path(HydraConfig.get().runtime.output_dir) / "metrics.csv")
-                return value
-
-            keys = {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
-            returns.append(run_job(look_up, config, hydra_context=self.context, configure_logging=False, **keys))
-        return returns
-
-
-class _Returns(Sequence[JobReturn]):
-    """One JobReturn a job, made when it is asked for: a million of them would take a gigabyte."""
-
-    def __init__(self, overrides: Sequence[Sequence[str]], outcomes: Sequence[tuple[JobStatus, Any]]) -> None:
-        self.overrides, self.outcomes = overrides, outcomes
-
-    def __len__(self) -> int:
-        return len(self.outcomes)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        status, value = self.outcomes[index]
-        return JobReturn(overrides=list(self.overrides[index]), status=status, _return_value=value)
+            return play_back(self.context, self.config, job_overrides, first, run_of, by_job, store)
+        return Returns(job_overrides, by_job)
 
 
 class ShardTask:
@@ -308,34 +263,3 @@ def constant_settings(groups: Sequence[Group]) -> dict[str, Any]:
         else:
             constant.pop(key, None)
     return constant
-
-
-class _interrupt_sets:  # noqa: N801
-    """While inside, Ctrl-C sets the event instead of raising; a second one raises."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self.event = event
-
-    def __enter__(self) -> None:
-        def handle(_: int, __: Any) -> None:
-            if self.event.is_set():
-                raise KeyboardInterrupt
-            self.event.set()
-
-        self.main = threading.current_thread() is threading.main_thread()
-        self.before = signal.signal(signal.SIGINT, handle) if self.main else None
-
-    def __exit__(self, *_: object) -> None:
-        if self.main:
-            signal.signal(signal.SIGINT, self.before)
-
-
-def _command() -> str:
-    module = getattr(sys.modules.get("__main__"), "__spec__", None)
-    start = f"python -m {module.name}" if module is not None else f"python {sys.argv[0]}"
-    return " ".join([start, *(f"'{word}'" if any(c in word for c in "() ,*[]{}") else word for word in sys.argv[1:])])
-
-
-def _resume_command(store: Store) -> str:
-    words = [w for w in _command().split(" ") if not w.startswith(("hydra.sweep.dir=", "hydra.launcher.resume="))]
-    return " ".join([*words, f"hydra.sweep.dir={store.folder}", "hydra.launcher.resume=true"])

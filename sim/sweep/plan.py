@@ -17,20 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import SCMode
 
-from sim.batch import batched_values
-from sim.checks import problems
-from sim.config import InputError, Settings, walk, with_value
+from sim.checks import table_problems
+from sim.config import InputError, Settings, walk, with_row
+from sim.derived import batched_values
 from sim.problem import name_problems
+from sim.sweep.overrides import Complaints, Reader
 
 Compose = Callable[[list[str]], DictConfig]
 Convert = Callable[[DictConfig], Settings]
 SAMPLED_GROUPS = 8  # whose first and last job is compared with Hydra's own composition
-NAMED_JOBS = 5  # how many jobs a complaint names
 
 
 class Group(NamedTuple):
@@ -67,11 +65,11 @@ def make_plan(
     Raises:
         InputError: one line for each distinct problem of the whole sweep.
     """
-    reader = _Reader(parser, is_group)
+    reader = Reader(parser, is_group)
     bases: dict[tuple[str, ...], _Base | None] = {}
     rows: dict[tuple[Any, ...], list[int]] = {}
     values: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    complaints = _Complaints()
+    complaints = Complaints()
     for number, job in enumerate(jobs):
         structural, leaves = reader.split(job)
         if structural not in bases:
@@ -80,7 +78,7 @@ def make_plan(
         if base is None:
             continue
         keys, given = tuple(leaves), tuple(leaves.values())
-        fixed, swept = reader.partition(base, structural, keys, given)
+        fixed, swept = reader.partition(base.settings, base.interpolated, structural, keys, given)
         group = (structural, fixed, keys)
         rows.setdefault(group, []).append(number)
         values.setdefault(group, []).append(swept)
@@ -100,78 +98,8 @@ def make_plan(
     return groups
 
 
-class _Complaints:
-    """Distinct problems, each with the jobs that it concerns."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, list[int]] = {}
-
-    def add(self, text: str, *numbers: int) -> None:
-        for line in text.splitlines():
-            self.jobs.setdefault(line, []).extend(numbers)
-
-    def raise_if_any(self) -> None:
-        if not self.jobs:
-            return
-        lines = []
-        for text, numbers in self.jobs.items():
-            shown = ", ".join(map(str, numbers[:NAMED_JOBS])) + (", ..." if len(numbers) > NAMED_JOBS else "")
-            lines.append(f"  - {text}  (job {shown})")
-        raise InputError("Invalid sweep, nothing was run:\n" + "\n".join(lines))
-
-
-class _Reader:
-    """Splits a job's overrides; every distinct string is parsed once."""
-
-    def __init__(self, parser: OverridesParser, is_group: Callable[[str], bool]) -> None:
-        self.parser, self.is_group = parser, is_group
-        self.parsed: dict[str, tuple[str, Any] | None] = {}
-        self.groups: dict[str, bool] = {}
-        self.batched: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[list[int], list[int]]] = {}
-
-    def split(self, job: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Return the structural override strings and the leaf values by key (the last one wins)."""
-        structural: list[str] = []
-        leaves: dict[str, Any] = {}
-        for text in job:
-            if text not in self.parsed:
-                self.parsed[text] = self._leaf(self.parser.parse_override(text))
-            leaf = self.parsed[text]
-            if leaf is None:
-                structural.append(text)
-            else:
-                leaves[leaf[0]] = leaf[1]
-        return tuple(structural), leaves
-
-    def _leaf(self, override: Override) -> tuple[str, Any] | None:
-        """Return (key, value) of an override that sets one existing number, word or truth value; else None."""
-        key, value = override.key_or_group, override.value()
-        plain = override.type == OverrideType.CHANGE and override.package is None and not key.startswith("hydra.")
-        if not plain or not (value is None or isinstance(value, bool | int | float | str)):
-            return None
-        if isinstance(value, str) and "${" in value:
-            return None
-        if key not in self.groups:
-            self.groups[key] = self.is_group(key)
-        return None if self.groups[key] else (key, value)
-
-    def partition(
-        self, base: _Base, structural: tuple[str, ...], keys: tuple[str, ...], given: tuple[Any, ...]
-    ) -> tuple[tuple[tuple[str, Any], ...], tuple[Any, ...]]:
-        """Return (fixed key-value pairs that split groups, values of the batched keys in the order of `keys`)."""
-        index = self.batched.get((structural, keys))
-        if index is None:
-            columns = {} if base.interpolated else batched_values(base.settings)
-            index = (
-                [i for i, key in enumerate(keys) if key not in columns],
-                [i for i, key in enumerate(keys) if key in columns],
-            )
-            self.batched[structural, keys] = index
-        return tuple((keys[i], given[i]) for i in index[0]), tuple(given[i] for i in index[1])
-
-
 def _compose_base(
-    structural: tuple[str, ...], compose: Compose, convert: Convert, complaints: _Complaints, number: int
+    structural: tuple[str, ...], compose: Compose, convert: Convert, complaints: Complaints, number: int
 ) -> _Base | None:
     config = without_hydra(compose(list(structural)))
     interpolated = _has_interpolation(config)
@@ -188,7 +116,7 @@ def _make_groups(
     keys: tuple[str, ...],
     swept: list[tuple[Any, ...]],
     numbers: npt.NDArray[np.int64],
-    complaints: _Complaints,
+    complaints: Complaints,
 ) -> list[Group]:
     """Return the group of these jobs, or one per distinct resolved config where values depend on each other."""
     try:
@@ -255,7 +183,9 @@ def _merge(groups: Sequence[Group]) -> list[Group]:
 def shared_identity(settings: Settings) -> str:
     """Return a text that is equal for settings that may share a batch."""
     own = batched_values(settings)
-    return json.dumps({key: value for key, value in flatten(settings).items() if key not in own}, sort_keys=True)
+    # Of what is batched the name counts: runs with other signals in their mixture have other columns.
+    shared = {key: None if key in own else value for key, value in flatten(settings).items()}
+    return json.dumps(shared, sort_keys=True)
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
@@ -266,23 +196,12 @@ def flatten(settings: Settings) -> dict[str, Any]:
     return flat
 
 
-def _check(group: Group, complaints: _Complaints) -> None:
-    """Check what is shared, then each column at its ends (ranges are intervals), and all values if an end fails."""
-    shared = [*problems(group.settings), *name_problems(group.settings)]
-    own = set(group.columns)
-    for text in shared:
-        if text.split(" ")[0] not in own:
-            complaints.add(text, *map(int, group.jobs))
-    for key, values in group.columns.items():
-        ends = [values.min(), values.max()]  # NaN if any value is
-        suspects = [text for end in ends for text in problems(with_value(group.settings, key, end.item()))]
-        if not any(text.startswith(f"{key} ") for text in suspects):
-            continue
-        distinct, inverse = np.unique(values, return_inverse=True)
-        for place, value in enumerate(distinct):
-            for text in problems(with_value(group.settings, key, value.item())):
-                if text.startswith(f"{key} "):
-                    complaints.add(text, *map(int, group.jobs[np.flatnonzero(inverse == place)]))
+def _check(group: Group, complaints: Complaints) -> None:
+    """Check what is shared and what differs, and the names that only the world knows."""
+    for text in name_problems(group.settings):
+        complaints.add(text, *map(int, group.jobs))
+    for text, rows in table_problems(group.settings, group.columns).items():
+        complaints.add(text, *map(int, group.jobs[rows]))
 
 
 def verify(groups: Sequence[Group], jobs: Sequence[Sequence[str]], compose: Compose, convert: Convert) -> None:
@@ -290,18 +209,10 @@ def verify(groups: Sequence[Group], jobs: Sequence[Sequence[str]], compose: Comp
     for group in groups[:: max(1, len(groups) // SAMPLED_GROUPS)][:SAMPLED_GROUPS]:
         for row in {0, len(group.jobs) - 1}:
             expected = convert(without_hydra(compose(list(jobs[group.jobs[row]]))))
-            if run_settings(group, row) != expected:
+            if with_row(group.settings, group.columns, row) != expected:
                 raise AssertionError(
                     f"planned settings of job {group.jobs[row]} differ from Hydra's own; please report this sweep"
                 )
-
-
-def run_settings(group: Group, row: int) -> Settings:
-    """Return the settings of one job of a group."""
-    settings = group.settings
-    for key, values in group.columns.items():
-        settings = with_value(settings, key, values[row].item())
-    return settings
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

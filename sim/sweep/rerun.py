@@ -1,13 +1,12 @@
 """One run of a sweep on disk, as settings to run it again."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sim.checks import check
 from sim.config import Chat, InputError, Scores, Settings, unknown_name, walk, with_value
-from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, read_part
+from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, part_meta, read_part
 
 NOT_SETTINGS = ("id", "job", "status", "error")
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of a number near 1: batches of another size add in another order
@@ -45,7 +44,13 @@ def stored_run(path: str | Path, job: int) -> Stored:
         jobs.update(numbers)
         if job in numbers:
             row = table.slice(numbers.index(job), 1).to_pylist()[0]
-            return _stored(row, json.loads(table.schema.metadata[b"thumbscale"]), job)
+            meta = part_meta(table, part)
+            try:
+                return _stored(row, meta, job)
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"{part}: job {job} is no run of this version") from None
     held = f"it holds {len(jobs)} runs, {min(jobs)} to {max(jobs)}" if jobs else "it holds no finished runs yet"
     raise InputError(f"job = {job}: no such run in {path}; {held}")
 

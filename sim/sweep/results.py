@@ -4,16 +4,17 @@
     FOLDER/sweep/part-*.parquet     a row per run: id, job, status, batched settings, and a list over steps per metric
 
 A part is written to a temporary name, flushed and renamed, so that a reader finds all of it or nothing: the presence of
-a row is what marks a run as done. Each part carries the settings its runs share and the labels of its columns, and page
-checksums. Nothing is pickled.
+a row is what marks a run as done. Each part carries the settings its runs share and the labels of its columns. The end
+of its name is a checksum of all its bytes (Parquet's own cover the pages alone), and the manifest holds one of itself.
+Nothing is pickled.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sim.config import InputError
+from sim.config import InputError, shown
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RESULTS_VERSION = 1  # raise it when the same settings give other numbers
 # Settings that change no number, or none by more than the rounding of training.dtype.
 NOT_IDENTITY = ("training.chunk", "training.engine", "figures")
+OWN_COLUMNS = {"id": pa.string(), "job": pa.int64(), "status": pa.string(), "error": pa.string()}
+DIGITS = 32  # of a checksum
 COMPLETED, FAILED = "COMPLETED", "FAILED"
 
 
@@ -60,6 +63,8 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         """Take the sweep's folder (the one that holds `sweep/`)."""
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"path = {shown(folder)}: must be the folder of a sweep")
         self.folder = Path(folder)
         self.inner = self.folder / "sweep"
         self.manifest_path = self.inner / "manifest.json"
@@ -71,16 +76,23 @@ class Store:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, whole or not at all."""
         self.inner.mkdir(parents=True, exist_ok=True)
-        _replace(self.manifest_path, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        whole = {**manifest, "checksum": _checksum(_text(manifest))}
+        _replace(self.manifest_path, json.dumps(whole, indent=1, sort_keys=True).encode())
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, or raise `InputError` if it is missing or broken."""
         if not self.exists():
             raise InputError(f"{self.folder}: no sweep in this folder (expected {self.manifest_path.name} in sweep/)")
         try:
-            return dict(json.loads(self.manifest_path.read_text(encoding="utf-8")))
-        except ValueError as error:
+            found = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.manifest_path}: not readable ({error})") from None
+        if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
+            raise InputError(f"{self.manifest_path}: not the manifest of a sweep")
+        checksum = found.pop("checksum", None)  # versions before this one wrote none
+        if checksum is not None and checksum != _checksum(_text(found)):
+            raise InputError(f"{self.manifest_path}: corrupt, its checksum is another")
+        return found
 
     def parts(self) -> list[Path]:
         """Return the parts, oldest first."""
@@ -104,10 +116,11 @@ class Store:
             flat = _column(values.reshape(-1))
             arrays[f"metric:{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         table = pa.table(arrays).replace_schema_metadata({"thumbscale": json.dumps(meta)})
-        path = self.inner / f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=["status"], write_page_checksum=True)
-        _replace(path, sink.getvalue().to_pybytes())
+        pq.write_table(table, sink, compression="zstd", use_dictionary=["status"])
+        content = sink.getvalue().to_pybytes()
+        path = self.inner / f"part-{time.time_ns():020d}-{_checksum(content)}.parquet"
+        _replace(path, content)
         return path
 
     def statuses(self) -> dict[str, str]:
@@ -122,7 +135,7 @@ class Store:
         """Return run id -> (status, final headline metric, or the error)."""
         found: dict[str, tuple[str, Any]] = {}
         for path in self.parts():
-            headline = f"metric:{_meta(path)['headline']}"
+            headline = f"metric:{part_meta(read_part(path, []), path)['headline']}"
             table = read_part(path, ["id", "status", "error", headline])
             ids, status, errors = (table[name].to_pylist() for name in ("id", "status", "error"))
             values: list[Any] = [None] * len(table)
@@ -157,16 +170,12 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
     by_settings: dict[str, list[tuple[pa.Table, dict[str, Any]]]] = {}
     for part in paths:
         table = read_part(part)
-        meta = json.loads(table.schema.metadata[b"thumbscale"])
+        meta = part_meta(table, part)
         by_settings.setdefault(json.dumps([meta["settings"], meta["steps"]], sort_keys=True), []).append((table, meta))
     trained = sorted({meta["engine"] for same in by_settings.values() for _, meta in same if meta.get("engine")})
-    pieces = [_to_dataset(pa.concat_tables([t for t, _ in same]), same[0][1]) for same in by_settings.values()]
+    pieces = [_to_dataset(*_joined(store.inner, same)) for same in by_settings.values()]
     shared = [piece.attrs.pop("settings") for piece in pieces]
-    varying = [key for key in shared[0] if any(other.get(key) != shared[0][key] for other in shared)]
-    for piece, settings in zip(pieces, shared, strict=True):
-        for key in varying:
-            if key not in piece.coords and key in settings and not isinstance(settings[key], list | dict):
-                piece.coords[key] = ("run", np.full(piece.sizes["run"], settings[key]))
+    _label(pieces, shared)
     data = (
         pieces[0]
         if len(pieces) == 1
@@ -178,6 +187,39 @@ def open_sweep(path: str | Path) -> "xr.Dataset":
     data = data.isel(run=keep[np.argsort(data["job"].values[keep], kind="stable")])
     attributes = {key: manifest[key] for key in ("command", "commit", "total") if key in manifest}
     return data.assign_coords(run=data["job"].values).assign_attrs(attributes | {"engine": ", ".join(trained)})
+
+
+def _joined(folder: Path, parts: Sequence[tuple[pa.Table, dict[str, Any]]]) -> tuple[pa.Table, dict[str, Any]]:
+    """Return parts of the same settings as one table; one whose runs all failed before training has no metrics."""
+    meta = max((meta for _, meta in parts), key=lambda meta: len(meta["labels"]))
+    try:
+        return pa.concat_tables([table for table, _ in parts], promote_options="permissive"), meta
+    except pa.ArrowException as error:
+        raise InputError(f"{folder}: its parts do not fit together ({str(error).splitlines()[0]})") from None
+
+
+def _label(pieces: "Sequence[xr.Dataset]", shared: Sequence[Mapping[str, Any]]) -> None:
+    """Give every piece the settings in which pieces differ, as coordinates; see `_absent` for one that it has not."""
+    held = {key: [own[key] for own in shared if key in own] for own in shared for key in own}
+    for key, values in held.items():
+        alike = len(values) == len(shared) and all(value == values[0] for value in values)
+        if alike or any(isinstance(value, list | dict) for value in values):
+            continue
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        for piece, own in zip(pieces, shared, strict=True):
+            if key not in piece.coords:
+                piece.coords[key] = ("run", np.full(piece.sizes["run"], own.get(key, _absent(key, numeric))))
+    for name in dict.fromkeys(str(key) for piece in pieces for key in piece.coords):
+        for piece in pieces:
+            if name not in piece.coords:
+                piece.coords[name] = ("run", np.full(piece.sizes["run"], _absent(name, numeric=True)))
+
+
+def _absent(key: str, numeric: bool) -> float | str:
+    """Return what stands for a setting that a run has not: a signal that its mixture does not name weighs nothing."""
+    if key.startswith("mixture.weights."):
+        return 0.0
+    return np.nan if numeric else ""
 
 
 def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
@@ -199,15 +241,21 @@ def _to_dataset(table: pa.Table, meta: Mapping[str, Any]) -> "xr.Dataset":
 
 
 def export(data: "xr.Dataset", path: str | Path) -> None:
-    """Write a data set as one flat table, a row per run and step, to .parquet or .csv."""
-    target = Path(path)
+    """Write a data set as one flat table, a row per run and step, to .parquet or .csv, whole or not at all.
+
+    Raises:
+        InputError: for something else than a data set, another ending, or a place where no file can be written.
+    """
+    import xarray as xr
+
+    if not isinstance(data, xr.Dataset):
+        raise InputError(f"data: expected a data set, got {type(data).__name__}")
+    ending = Path(path).suffix if isinstance(path, str | os.PathLike) else ""
+    if ending not in (".parquet", ".csv"):
+        raise InputError(f"path = {shown(path)}: the ending must be .parquet or .csv")
     table = data.to_dataframe().reset_index()
-    if target.suffix == ".parquet":
-        table.to_parquet(target, index=False)
-    elif target.suffix == ".csv":
-        table.to_csv(target, index=False)
-    else:
-        raise InputError(f"{path}: the ending must be .parquet or .csv")
+    content = table.to_parquet(index=False) if ending == ".parquet" else table.to_csv(index=False).encode()
+    _replace(Path(path), content)
 
 
 def versions() -> dict[str, str]:
@@ -220,12 +268,66 @@ def versions() -> dict[str, str]:
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return one part, or raise `InputError` naming it if it is damaged."""
+    """Return one part, or raise `InputError` naming it if it is damaged.
+
+    Args:
+        path: as `Store.parts` gives it.
+        columns: which of them; id, job, status and error must be there in any case.
+    """
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
+        content = path.read_bytes()
+        checksum = path.stem.rpartition("-")[2]
+        if len(checksum) == DIGITS and checksum != _checksum(content):  # versions before this one wrote no checksum
+            raise InputError(_damage(path, "its checksum is another"))
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        if not OWN_COLUMNS.items() <= {field.name: field.type for field in file.schema_arrow}.items():
+            raise InputError(_damage(path, f"lacks one of {', '.join(OWN_COLUMNS)}"))
+        table = file.read(columns=columns)
+        bad = next((name for name in table.column_names if not _whole(name, table[name])), None)
+        if bad is not None:
+            raise InputError(_damage(path, f"column '{bad}' holds something else"))
+        return table
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: corrupt or truncated ({reason}); delete it and resume the sweep") from None
+        raise InputError(_damage(path, (str(error).splitlines() or [type(error).__name__])[0])) from None
+
+
+def _whole(name: str, column: pa.ChunkedArray) -> bool:
+    """Say whether a column is of a kind that `Store.write_part` writes, with nothing missing."""
+    kind = column.type
+    if name.startswith("metric:"):
+        inner = pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
+        return inner and not column.null_count and not any(chunk.values.null_count for chunk in column.chunks)
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return (number or name in OWN_COLUMNS) and not column.null_count
+
+
+def part_meta(table: pa.Table, path: Path) -> dict[str, Any]:
+    """Return what a part says of all its runs (`Store.write_part`), or raise `InputError` naming the part."""
+    try:
+        meta = json.loads((table.schema.metadata or {})[b"thumbscale"])
+        kinds = {"settings": dict, "steps": list, "labels": dict, "headline": str, "added": str}
+        right = all(isinstance(meta[key], kind) for key, kind in kinds.items())
+        right &= all(type(step) is int for step in meta["steps"]) and meta["steps"] == sorted(set(meta["steps"]))
+        right &= all(isinstance(text, str) for label in meta["labels"].values() for text in label.values())
+        right &= isinstance(meta.get("engine", ""), str)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        right = False
+    lists = [field.type for field in table.schema if field.name.startswith("metric:")]
+    if not right or any(kind != pa.list_(kind.value_type, len(meta["steps"])) for kind in lists):
+        raise InputError(_damage(path, "does not say what it holds"))
+    return dict(meta)
+
+
+def _damage(path: Path, reason: str) -> str:
+    return f"{path}: corrupt or truncated ({reason}); delete it and resume the sweep"
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=DIGITS // 2).hexdigest()
+
+
+def _text(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, sort_keys=True).encode()
 
 
 def _column(values: Sequence[str] | npt.NDArray[Any]) -> pa.Array:
@@ -238,13 +340,6 @@ def _column(values: Sequence[str] | npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
 
 
-def _meta(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(pq.read_schema(path).metadata[b"thumbscale"]))
-    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
-        raise InputError(f"{path}: corrupt or truncated ({error}); delete it and resume the sweep") from None
-
-
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whatever happens to this process."""
     partial = path.with_name(f".{path.name}.partial")
@@ -254,8 +349,8 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there is untouched"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        with contextlib.suppress(OSError, ValueError):
+            partial.unlink()
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written ({reason}); what was there is untouched") from None

@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.batch import Outcome, engine_of, recorded_steps, start_table, workers_of, worlds
-from sim.config import Chat, Scores, Settings
+from sim.batch import engine_of, recorded_steps
+from sim.checks import kind_problems, table_problems
+from sim.config import Chat, InputError, Scores, Settings
+from sim.derived import batched_values
 from sim.pipeline import causes, describe
 from sim.problem import Problem
 from sim.sweep.plan import Group, flatten
 from sim.sweep.results import COMPLETED, FAILED, Store, run_ids
+from sim.workers import Outcome, Workers, start_table, worlds
 from sim.world.arrays import Array
 
 SHARDS_AHEAD = 2  # queued behind the one at work: enough that nobody waits, few enough to fit in memory
@@ -73,7 +76,7 @@ def run_shards(
     """
     ahead: deque[list[Future[Any]]] = deque()
     settings, world = None, None
-    with workers_of(workers) as pool:
+    with Workers(workers) as pool:
         for shard in shards:
             if world is None or shard.settings is not settings:
                 settings, world = shard.settings, worlds(pool, shard.settings)
@@ -142,9 +145,19 @@ def save_shard(shard: Shard, path: Path) -> None:
 
 def load_shard(path: Path) -> Shard:
     """Return a shard that `save_shard` wrote."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    columns = {key: np.array(values) for key, values in content["columns"].items()}
-    return Shard(settings_from(content["settings"]), columns, np.array(content["jobs"]), content["ids"])
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        columns = {key: np.array(values) for key, values in content["columns"].items()}
+        shard = Shard(settings_from(content["settings"]), columns, np.array(content["jobs"]), content["ids"])
+        if kind_problems(shard.settings) or columns.keys() != batched_values(shard.settings).keys():
+            raise ValueError
+        if any(values.shape != shard.jobs.shape or values.dtype.kind not in "iuf" for values in columns.values()):
+            raise ValueError
+        if len(shard.ids) != len(shard.jobs) or table_problems(shard.settings, columns):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a shard of a sweep ({type(error).__name__})") from None
+    return shard
 
 
 def settings_from(nested: Mapping[str, Any]) -> Settings:

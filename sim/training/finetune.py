@@ -31,12 +31,13 @@ def fit_traits(world: World, answers: Array, ridge: float) -> Array:
         answers: [P, K] probabilities of the written answers.
         ridge: above 0; makes the problem strictly convex.
     """
+    features = world.features.reshape(-1, world.features.shape[2])
 
     def loss(theta: Array) -> tuple[float, Array]:
         log_policy = normalize_log(world.log_ref + world.features @ theta)
         value = -np.einsum("p,pk,pk", world.prompt_prob, answers, log_policy) + ridge / 2 * theta @ theta
-        pull = np.einsum("p,pk,pkd->d", world.prompt_prob, np.exp(log_policy) - answers, world.features, optimize=True)
-        return float(value), pull + ridge * theta
+        surplus = world.prompt_prob[:, None] * (np.exp(log_policy) - answers)
+        return float(value), surplus.ravel() @ features + ridge * theta
 
     start = np.zeros(world.features.shape[2])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-9, "maxiter": 500})

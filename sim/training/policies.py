@@ -45,7 +45,10 @@ class Policy(Protocol):
         """
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
-        """Return F^+ g, [C, D, R], for gradients [C, D, R] at probabilities [P, K, R]."""
+        """Return F^+ g, [C, D, R], for gradients g [C, D, R] at probabilities [P, K, R], F the Fisher matrix.
+
+        (Amari 1998; Kakade, "A natural policy gradient", NIPS 2001.)
+        """
 
     def select(self, rows: Tensor) -> Self:
         """Return the policy on the prompts in `rows` [n], each with weight 1 / n."""
@@ -69,6 +72,9 @@ class LogLinear:
         self.prompt_weight = torch.as_tensor(np.array(world.prompt_prob), dtype=dtype)
         self._weighted = (features * self.prompt_weight.repeat_interleave(responses)[:, None]).T.contiguous()
         self._rows, self._columns = torch.triu_indices(self.size, self.size)
+        self._pair_of = torch.empty(self.size, self.size, dtype=torch.long)  # (d, e) and (e, d) -> column of the pair
+        self._pair_of[self._rows, self._columns] = torch.arange(len(self._rows))
+        self._pair_of[self._columns, self._rows] = torch.arange(len(self._rows))
         self._pairs: Tensor | None = None  # made when the natural gradient first asks for it
 
     def logits_(self, theta: Tensor, out: Tensor) -> None:
@@ -92,18 +98,16 @@ class LogLinear:
         return here
 
     def precondition(self, probs: Tensor, gradients: Tensor) -> Tensor:
-        """Return F^+ g with F = sum_p prob_p Cov_pi(features | p), the Fisher matrix of each run."""
+        """Return (F + damping)^-1 g with F = sum_p prob_p Cov_pi(features | p), the Fisher matrix of each run."""
         prompts, responses = self.shape
         runs = probs.shape[2]
-        by_run = probs.movedim(2, 0)  # [R, P, K]
-        mean = torch.einsum("rpk,pkd->rpd", by_run, self._features.view(prompts, responses, -1))
+        mean = torch.bmm(probs.mT, self._features.view(prompts, responses, -1))  # [P, R, D]
+        mean = mean.mul_(self.prompt_weight.sqrt()[:, None, None]).movedim(0, 2)  # [R, D, P]
         if self._pairs is None:
             # One product with all pairs of features serves every run and step; the means are subtracted after.
             self._pairs = self._features[:, self._rows] * self._weighted.T[:, self._columns]
-        second = torch.empty(runs, self.size, self.size, dtype=probs.dtype)
-        second[:, self._rows, self._columns] = by_run.reshape(runs, -1) @ self._pairs
-        second[:, self._columns, self._rows] = second[:, self._rows, self._columns]
-        fisher = second - torch.einsum("rpd,rpe,p->rde", mean, mean, self.prompt_weight)
+        second = (probs.view(-1, runs).T @ self._pairs)[:, self._pair_of]
+        fisher = second - mean @ mean.mT
         level = fisher.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(torch.finfo(fisher.dtype).tiny)
         fisher.diagonal(dim1=1, dim2=2).add_((DAMPING[fisher.dtype] * level)[:, None])
         # A run that has diverged holds NaN: solve_ex leaves it to itself instead of stopping the batch.

@@ -7,7 +7,7 @@ its counts: `chosen[p, k]` is the share of the group that fell on candidate k, a
 
 on arrays of the size of the exact gradient's. They differ in the baseline that makes rewards into advantages A:
 
-* `reinforce`  the mean reward of the steps before (Williams 1992)
+* `reinforce`  the mean reward of the steps before, the reference's counting as one (Williams 1992)
 * `rloo`       the mean of the other responses in the group (Kool et al. 2019; Ahmadian et al., arXiv 2402.14740)
 * `grpo`       the mean of the whole group (Shao et al., arXiv 2402.03300): shorter than RLOO's by (G - 1) / G
 * `ppo`        a critic's value of each prompt, moved towards what groups show (Schulman et al., arXiv 1707.06347)

@@ -59,7 +59,9 @@ def k3_fixed_point(log_ref: Array, reward: Array, kl_coef: float) -> Array:
 def mixing_law(ref_prob: float, gaps: Array, weights: Array, kl_coef: float) -> Array:
     """Return the optimal probability of a class of responses whose signals differ from the rest by `gaps`.
 
-        logit P = logit p0 + (1 / kl_coef) sum_k w_k gap_k
+        logit P = logit p0 + (1 / kl_coef) sum_k w_k gap_k,
+
+    which is `tilt` for two classes: inside a class rewards are equal, so only the odds between them move.
 
     Args:
         ref_prob: p0, in (0, 1).
@@ -74,8 +76,8 @@ def critical_weight(pushes: Array, weights: Array, added: int, renormalize: bool
     """Return the weight of the added signal at which the pushes on a metric cancel.
 
     With the others diluted:  (1 - w) A + w B = 0  so  w = A / (A - B);  on top:  w = -A / B.  Here A is the primary
-    group's push at its base weights and B that of one unit of the added signal. NaN where A and B do not oppose each
-    other: there is then no weight at which the sign changes.
+    group's push at its base weights (scaled to sum to 1 where they are diluted) and B that of one unit of the added
+    signal. NaN where A and B do not oppose each other: there is then no weight at which the sign changes.
 
     Args:
         pushes: [S, ...] push of one unit of each signal on the metric (a covariance, or a gap).
@@ -117,7 +119,7 @@ def best_of_n(log_ref: Array, reward: Array, n: int) -> Array:
 
 
 def kl_divergence(log_policy: Array, log_ref: Array) -> Array:
-    """Return KL(policy || ref) of each prompt, [P], in nats; 0 log 0 counts as 0."""
+    """Return KL(policy || ref) of each prompt, [P], in nats, from log-probabilities [P, K]; 0 log 0 counts as 0."""
     probs = np.exp(log_policy)
     with np.errstate(invalid="ignore"):
         return np.where(probs > 0, probs * (log_policy - log_ref), 0.0).sum(axis=1)
@@ -129,6 +131,12 @@ def tilt_shift(log_ref: Array, reward: Array, values: Array, kl_coef: float) -> 
         Cov_ref(values, exp(reward / kl_coef)) / E_ref[exp(reward / kl_coef)]
 
     (Shapira, Benade & Procaccia, arXiv 2602.01002, Theorem 1.) Its slope in 1/kl_coef at 0 is Cov_ref(values, reward).
+
+    Args:
+        log_ref: [P, K].
+        reward: [P, K].
+        values: [P, K].
+        kl_coef: above 0.
     """
     ref = np.exp(log_ref)
     scaled = reward / kl_coef
@@ -175,7 +183,14 @@ def minimal_penalty(
 def two_action_flow(ref_prob: float, gap: float, times: npt.ArrayLike) -> Array:
     """Return P(first action) [T] after gradient flow on two logits, for times in units of 1 / learning rate.
 
-    With u = logit P the flow of E[reward] is  u' = gap / (1 + cosh u),  so  u + sinh u = u0 + sinh u0 + gap t.
+    With u = logit P the flow of E[reward] is  u' = 2 P (1 - P) gap = gap / (1 + cosh u),  so
+
+        u + sinh u = u0 + sinh u0 + gap t.
+
+    Args:
+        ref_prob: P at time 0, in (0, 1).
+        gap: reward of the first action minus that of the second.
+        times: [T], at least 0.
     """
     start = float(logit(ref_prob))
 

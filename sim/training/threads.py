@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # OpenMP (torch), and OpenBLAS (numpy, scipy), which reads its own when it is loaded.
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -13,3 +15,17 @@ def use_one_thread() -> None:
         os.environ[name] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Keep torch, if it is loaded, to one thread until the end of `with`, and then give back what it had."""
+    torch = sys.modules.get("torch")
+    had = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(had)

@@ -17,9 +17,7 @@ from sim.training.estimators import ExactGradient
 from sim.training.optimizer import Optimizer
 from sim.training.policies import Policy, log_probs
 from sim.training.sampled import SampledGradient, Sampling
-from sim.training.trajectory import Cancelled
-from sim.training.trajectory import Trajectory as Trajectory
-from sim.training.trajectory import recorded as recorded_steps
+from sim.training.trajectory import Cancelled, Trajectory, recorded
 from sim.training.weights import Changes, Weights
 
 Array = npt.NDArray[np.float64]
@@ -72,11 +70,11 @@ def train(
     if estimator in SAMPLED:
         sampling = sampling or Sampling()
         epochs = sampling.epochs
-    recorded = recorded_steps(steps, record_every)
+    marks = recorded(steps, record_every)
     causes = len(signals) + (2 if estimator in SAMPLED else 1)
-    theta = np.empty((len(recorded), policy.size, runs))
-    moved = np.empty((len(recorded) - 1, causes, policy.size, runs)) if ledger else None
-    in_force = np.empty((len(recorded), *weights.shape)) if changes is not None else None
+    theta = np.empty((len(marks), policy.size, runs))
+    moved = np.empty((len(marks) - 1, causes, policy.size, runs)) if ledger else None
+    in_force = np.empty((len(marks), *weights.shape)) if changes is not None else None
     dtype = policy.log_ref.dtype
     flat_signals = torch.as_tensor(np.ascontiguousarray(signals).reshape(len(signals), -1), dtype=dtype)
     for start in range(0, runs, chunk):
@@ -113,7 +111,7 @@ def train(
                 now += lines.sum(dim=0)
                 if ledger:
                     since += lines
-            if step == recorded[row + 1]:
+            if step == marks[row + 1]:
                 row += 1
                 theta[row, :, part] = now.numpy()
                 if in_force is not None:
@@ -121,12 +119,7 @@ def train(
                 if moved is not None:
                     moved[row - 1, :, :, part] = since.numpy()
                     since.zero_()
-    return Trajectory(recorded, theta, moved, in_force)
-
-
-def use_one_thread() -> None:
-    """Keep torch to one thread in this process: the core is faster so, and workers do not fight over cores."""
-    torch.set_num_threads(1)
+    return Trajectory(marks, theta, moved, in_force)
 
 
 def policy_means(policy: Policy, theta: Array, values: Array) -> Array:

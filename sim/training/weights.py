@@ -3,8 +3,8 @@
 A schedule takes the added signal from its absence to its full weight. Effective weights are linear in the added weight
 (`sim/rewards/mixture.py`), so at the share f of it they are  before + f (full - before).
 
-A constraint holds a mean at a threshold by moving the weight of one signal, by dual ascent after each update
-(Moskovitz et al., arXiv 2310.04373):
+A constraint holds a mean at a threshold by moving the weight of one signal, by dual ascent before each update, on the
+policy as it then is (Moskovitz et al., arXiv 2310.04373):
 
     multiplier <- multiplier + rate * sign * (threshold - mean),
 

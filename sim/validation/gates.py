@@ -15,6 +15,7 @@ from sim.launch.models import Model
 from sim.launch.readings import Draws
 from sim.launch.settings import ABTest, Evals, Gate, Lived
 from sim.training.theory import mixing_law
+from sim.validation import inputs
 from sim.validation.check import Check, check
 from sim.validation.mixing import TwoClasses
 from sim.world.arrays import Array, World
@@ -81,6 +82,8 @@ def blocked_by_one_gate(
         margin: rise that its gate accepts.
         reviews: with fresh luck each.
     """
+    inputs.whole("prompts", prompts)
+    inputs.whole("reviews", reviews, low=2)
     with_eval, how = with_sycophancy_eval(margin), f"sampled ({reviews} reviews)"
     through = shipped(problem, weight, OLD, prompts, reviews)
     stopped = 1 - shipped(problem, weight, with_eval, prompts, reviews)

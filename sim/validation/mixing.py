@@ -7,17 +7,20 @@ additive in probability.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
 
+from sim.config import InputError
 from sim.rewards.mixture import effective_weights
 from sim.training import theory
+from sim.validation import inputs
 from sim.validation.check import Check, check, mean_and_error
 from sim.validation.small import (
     ADAM,
     ADAM_BAND,
+    DRAWN,
     EVERY_DRAWN,
     EXPECTED,
     LEFT,
@@ -30,7 +33,8 @@ from sim.validation.small import (
 from sim.world.arrays import Array, World
 
 
-class TwoClasses(NamedTuple):
+@dataclass(frozen=True)
+class TwoClasses:
     """One prompt and two classes of responses.
 
     ref_prob: of the class, under the reference policy.
@@ -44,8 +48,15 @@ class TwoClasses(NamedTuple):
     base: Sequence[float]
     kl_coef: float
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        inputs.chance("ref_prob", self.ref_prob, 1)
+        inputs.numbers("base", self.base, len(inputs.numbers("gaps", self.gaps)), low=0)
+        inputs.numbers("kl_coef", self.kl_coef, 1, above=0)
+
     def weights(self, at: Sequence[float], renormalize: bool = True) -> Array:
         """Return the effective weights [S, R] where the last signal has the weights `at` [R]."""
+        inputs.numbers("at", at, low=0, high=1 if renormalize else np.inf)
         nominal = np.repeat(np.array(self.base, dtype=float)[:, None], len(at), axis=1)
         nominal[-1] = at
         return effective_weights(nominal, len(nominal) - 1, renormalize)
@@ -86,10 +97,13 @@ def mixing_law(
         published: P at each; None: the closed form is what is expected.
         renormalize: whether the others make room for it.
         drawn: sampled ways of training.
+
+    Raises:
+        InputError: for a weight below 0 or, where the others make room, above 1.
     """
     weights, gaps = problem.weights(at, renormalize), np.array(problem.gaps, dtype=float)
     law = theory.mixing_law(problem.ref_prob, gaps, weights, problem.kl_coef)
-    expected = law if published is None else np.array(published, dtype=float)
+    expected = inputs.expected(published, law)
     what = "P(class)" if renormalize else "P(class), added on top"
     names = tuple(f"w = {weight:.3g}" for weight in at)
     found = [check(case, what, "closed form", expected, law, 1e-6, at=names)]
@@ -105,10 +119,16 @@ def mixing_law(
 def critical_weight(
     case: str, problem: TwoClasses, published: float | None = None, renormalize: bool = True
 ) -> list[Check]:
-    """Return checks of the critical weight: its formula, and that training there ends where it began."""
+    """Return checks of the critical weight: its formula, and that training there ends where it began.
+
+    Raises:
+        InputError: where the primary signals and the added one do not oppose each other.
+    """
     what = "critical weight" if renormalize else "critical weight, added on top"
     gaps = np.array(problem.gaps, dtype=float)
     formula = float(theory.critical_weight(gaps, np.array(problem.base), len(gaps) - 1, renormalize))
+    if np.isnan(formula):
+        raise InputError("gaps: the added signal does not oppose the others, so that no weight is critical")
     weights = problem.weights([formula], renormalize)
     found = [] if published is None else [check(case, what, "closed form", published, formula, 1e-6)]
     return found + [
@@ -122,12 +142,25 @@ def critical_weight(
 def super_additivity(
     case: str, ref_prob: float, change: float, counts: Sequence[int], published: Sequence[float] | None = None
 ) -> list[Check]:
-    """Return checks of the rise of P(class) under several equal changes in log-odds, on top of each other."""
+    """Return checks of the rise of P(class) under several equal changes in log-odds, on top of each other.
+
+        rise(n) = sigmoid(logit p0 + n change) - p0 >= n rise(1)    as long as P stays below about one half
+
+    Args:
+        case: what to call it.
+        ref_prob: p0.
+        change: of each, in log-odds.
+        counts: n, 1 among them.
+        published: the rise for each, or None.
+    """
+    inputs.whole("counts", counts)
+    if 1 not in counts:
+        raise InputError(f"counts = {counts}: must hold 1, the change alone")
     longest = max(counts)
     problem = TwoClasses(ref_prob, (change,) * longest, (0.0,) * longest, 1.0)
     weights = (np.arange(longest)[:, None] < np.array(counts)).astype(float)
     law = expit(logit(ref_prob) + change * np.array(counts)) - ref_prob
-    expected = law if published is None else np.array(published, dtype=float)
+    expected = inputs.expected(published, law)
     names = tuple(f"{count} changes" for count in counts)
     what = "rise of P(class)"
     closed = theory.mixing_law(ref_prob, np.full(longest, change), weights, 1.0) - ref_prob
@@ -135,6 +168,9 @@ def super_additivity(
     for way in EXPECTED:
         rise = class_probability(problem, weights, way) - ref_prob
         found.append(check(case, what, way.name, expected, rise, 1e-6, at=names))
+    for way in DRAWN:
+        mean, error = mean_and_error(sampled_probability(problem, weights, way) - ref_prob)
+        found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, at=names))
     alone = expected[counts.index(1)] * np.array(counts)
     more = np.array([index for index, count in enumerate(counts) if count > 1])
     beyond = check(

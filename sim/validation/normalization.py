@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim import rng
+from sim.config import InputError, unknown_name
 from sim.training.advantages import Normalization, group_advantages
 from sim.training.policies import make_policy
 from sim.training.train import policy_log_probs, train
+from sim.validation import inputs
 from sim.validation.check import Check, check
-from sim.validation.small import small_world
+from sim.validation.small import Way, sampled_ends, small_world
 from sim.world.arrays import Array
 
 TOGETHER = Normalization("sum_then_normalize", "group")
@@ -17,21 +19,33 @@ APART = Normalization("normalize_then_sum", "none")
 
 
 def two_rollouts(
-    case: str, rewards: Mapping[str, Sequence[Sequence[float]]], apart: Mapping[str, float]
+    case: str, rewards: Mapping[str, Sequence[Sequence[float]]], published: Mapping[str, float] | None = None
 ) -> list[Check]:
     """Return checks of the advantages of groups of two rollouts under either aggregation.
 
     Args:
         case: what to call it.
         rewards: name -> [S, 2], the second rollout the better one.
-        apart: name -> advantage of the better rollout where each reward is normalised first.
+        published: name -> advantage of the better rollout where each reward is normalised first; None: the number of
+            rewards that differ, over sqrt(2).
+
+    Raises:
+        InputError: for a name that is not known, or where the second rollout does not earn more.
     """
+    for name, given in rewards.items():
+        each = [inputs.numbers(f"rewards.{name}", pair, 2) for pair in given]
+        if not sum(pair[1] - pair[0] for pair in each) > 0:
+            raise InputError(f"rewards.{name}: the second rollout must earn more than the first")
+    for name in published or ():
+        if name not in rewards:
+            raise InputError(f"published: {unknown_name('name', name, list(rewards))}")
     half = 1 / np.sqrt(2)  # two numbers that differ, over their own standard deviation
     names = tuple(rewards)
     expected = [[-half, half]] * len(names)
     got = [group_advantages(np.array(rewards[name], dtype=float), TOGETHER) for name in names]
-    each = tuple(f"sums {name}, {which}" for name in names for which in ("worse", "better"))
-    found = [check(case, "advantage, sum then normalise", "as trainers do it", expected, got, 1e-3, at=each)]
+    both = tuple(f"sums {name}, {which}" for name in names for which in ("worse", "better"))
+    found = [check(case, "advantage, sum then normalise", "as trainers do it", expected, got, 1e-3, at=both)]
+    apart = published or {name: half * sum(np.sign(b - a) for a, b in rewards[name]) for name in names}
     got = [group_advantages(np.array(rewards[name], dtype=float), APART)[1] for name in apart]
     at = tuple(f"sums {name}" for name in apart)
     return [
@@ -45,6 +59,8 @@ def dilution(case: str, weights: Sequence[float], samples: int = 100_000, seed: 
 
     Exactly on four responses, and on random ones.
     """
+    inputs.numbers("weights", weights, low=0)
+    inputs.whole("samples", samples, low=2)
     expected = [1 / np.sqrt(1 + weight**2) for weight in weights]
     at = tuple(f"w = {weight:g}" for weight in weights)
     four = np.array([[1.0, 1, -1, -1], [1.0, -1, 1, -1]])
@@ -64,6 +80,8 @@ def _say(rewards: Array, weight: float, sampled: bool) -> float:
 
 def never_above(case: str, weights: Sequence[float], kl_coef: float = 0.3) -> list[Check]:
     """Return checks that diluting a primary that pushes a class down never lifts it above the reference."""
+    inputs.numbers("weights", weights, low=0)
+    inputs.numbers("kl_coef", kl_coef, 1, above=0)
     world, primary = small_world([0.25] * 4), np.array([-1.0, -1, 1, 1])
     signals = np.stack([primary, np.array([1.0, -1, 1, -1])])[:, None]
     at, runs = tuple(f"w = {weight:g}" for weight in weights), len(weights)
@@ -78,4 +96,8 @@ def never_above(case: str, weights: Sequence[float], kl_coef: float = 0.3) -> li
         rate = np.exp(policy_log_probs(made, path.theta[-1]))[0, :2].sum(axis=0)
         how = f"exact gradient, {policy}"
         found.append(check(case, "P(class) under dilution", how, 0.5, rate, 1e-9, bound="at most", at=at))
+    for way in (Way("tabular", "grpo"), Way("loglinear", "grpo")):
+        drawn = sampled_ends(world, signals, both, np.full(runs, kl_coef), way, normalization=TOGETHER)
+        rate = drawn[:, 0, :2].sum(axis=1).mean(axis=0)
+        found.append(check(case, "P(class) under dilution", way.name, 0.5, rate, 0.0, bound="at most", at=at))
     return found

@@ -5,11 +5,13 @@
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import groupby
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, shown, unknown_name
 from sim.training.threads import use_one_thread
 from sim.validation import (
+    best_of_n,
     dynamics,
     gates,
     mixing,
@@ -78,10 +80,10 @@ def v6() -> list[Check]:
     """Return the checks of who is targeted."""
     return [
         *targeting.final_rates("V6", published.V6, published.V6_SHARES, published.V6_SHARES[:2]),
-        *targeting.final_rates("V6", published.V6._replace(visible=False), published.V6_SHARES, ()),
+        *targeting.final_rates("V6", replace(published.V6, visible=False), published.V6_SHARES, ()),
         *targeting.others_never_rise("V6", published.V6, published.V6_SHARES),
         *targeting.training_time("V6", published.V6, published.V6_SHARES),
-        *targeting.benchmark("V6", published.V6._replace(others=0.0), published.V6_SHARES[-1], 0.02),
+        *targeting.benchmark("V6", replace(published.V6, others=0.0), published.V6_SHARES[-1], 0.02),
     ]
 
 
@@ -102,7 +104,7 @@ def v8() -> list[Check]:
 
 def v9() -> list[Check]:
     """Return the checks of best-of-n."""
-    return tilts.best_of_n("V9", published.V9, published.V9_DRAWS, published.V9_PRINTED)
+    return best_of_n.best_of_n("V9", published.V9, published.V9_DRAWS, published.V9_PRINTED)
 
 
 def v10() -> list[Check]:
@@ -154,9 +156,11 @@ def validate(names: Iterable[str] | None = None, progress: Callable[[str], objec
         InputError: for a case that is not known.
     """
     use_one_thread()  # the problems are so small that threads would only wait for each other
+    if names is not None and not isinstance(names, Iterable):
+        raise InputError(f"cases = {shown(names)}: must be names, such as [V1a,V9]")
     wanted = list(CASES if names is None else names)
     for name in wanted:
-        if name not in CASES:
+        if not isinstance(name, str) or name not in CASES:
             raise InputError(f"cases: {unknown_name('case', name, list(CASES))}")
     found = []
     for name in wanted:

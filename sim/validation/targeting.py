@@ -6,19 +6,22 @@ much an average over all users shows (Williams et al., arXiv 2411.02306).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
 
+from sim.config import InputError
 from sim.training.policies import make_policy
 from sim.training.train import policy_means, train
+from sim.validation import inputs
 from sim.validation.check import Check, check, mean_and_error
 from sim.validation.small import DRAWN, EXPECTED, LEFT, SAMPLED_BAND, ends, sampled_ends, small_world
 from sim.world.arrays import Array, World
 
 
-class Users(NamedTuple):
+@dataclass(frozen=True)
+class Users:
     """Two kinds of users.
 
     ref_prob: of the bad answer.
@@ -33,8 +36,15 @@ class Users(NamedTuple):
     others: float
     visible: bool = True
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        inputs.chance("ref_prob", self.ref_prob, 1)
+        inputs.numbers("kl_coef", self.kl_coef, 1, above=0)
+        inputs.numbers("gameable, others", (self.gameable, self.others))
+
     def arrays(self, share: float) -> tuple[World, Array]:
         """Return the world, gameable users first, and the reward [1, 2, 2], the bad answer first."""
+        inputs.chance("share", share, 1)
         kinds = np.eye(2) if self.visible else np.ones((2, 1))
         features = np.stack([kinds, 0 * kinds], axis=1)
         world = small_world([[self.ref_prob, 1 - self.ref_prob]] * 2, features, [share, 1 - share])
@@ -101,7 +111,14 @@ def _names(shares: Sequence[float]) -> tuple[str, ...]:
 
 
 def training_time(case: str, problem: Users, shares: Sequence[float], half: float = 0.5) -> list[Check]:
-    """Return checks that plain gradient steps until the gameable rate is `half`, times the share, are constant."""
+    """Return checks that plain gradient steps until the gameable rate is `half`, times the share, are constant.
+
+    Raises:
+        InputError: where the rate never passes `half`.
+    """
+    last = float(problem.law(shares[0])[0])
+    if not problem.ref_prob < half < last:
+        raise InputError(f"half = {half:g}: the gameable rate goes from {problem.ref_prob:g} to {last:g}")
     found = []
     at = tuple(f"share {share:g}" for share in shares)
     for policy in ("tabular", "loglinear"):

@@ -1,19 +1,23 @@
-"""V3, V4 and V9: what a reward does to one prompt with a few candidates, in closed form and in training."""
+"""V3 and V4: what a reward does to one prompt with a few candidates, in closed form and in training."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import brentq, minimize
 
 from sim import rng
+from sim.config import InputError
 from sim.training import theory
+from sim.validation import inputs
 from sim.validation.check import Check, check, mean_and_error
-from sim.validation.small import DRAWN, EXPECTED, LEFT, SAMPLED_BAND, ends, sampled_ends, small_world
+from sim.validation.small import ADAM, ADAM_BAND, DRAWN, EXPECTED, LEFT, SAMPLED_BAND, ends, sampled_ends, small_world
 from sim.world.arrays import Array, normalize_log
 
 
-class Candidates(NamedTuple):
+@dataclass(frozen=True)
+class Candidates:
     """One prompt.
 
     ref_probs: [K] under the reference policy.
@@ -25,9 +29,15 @@ class Candidates(NamedTuple):
     reward: Sequence[float]
     inside: Sequence[float]
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a problem that cannot be."""
+        count = inputs.distribution("ref_probs", self.ref_probs)
+        inputs.numbers("reward", self.reward, count)
+        inputs.two_kinds("inside", self.inside, count)
+
     def arrays(self) -> tuple[Array, Array, Array]:
         """Return log_ref, reward and inside, each [1, K]."""
-        ref, reward, inside = (np.array([values], dtype=float) for values in self)
+        ref, reward, inside = (np.array([values], dtype=float) for values in (self.ref_probs, self.reward, self.inside))
         return np.log(ref), reward, inside
 
 
@@ -45,6 +55,7 @@ def minimal_penalty(
         kl_coef: of training.
         published: P(class) without the penalty and the penalty, or None.
     """
+    inputs.numbers("kl_coef", kl_coef, 1, above=0)
     log_ref, reward, inside = problem.arrays()
     limit = float((np.exp(log_ref) * inside).sum())
     penalty = theory.minimal_penalty(log_ref, reward, inside, kl_coef)
@@ -68,7 +79,7 @@ def trained(
     problem: Candidates,
     reward: Array,
     kl_coef: Sequence[float],
-    expected: Sequence[float],
+    expected: npt.ArrayLike,
     tolerance: float,
     at: tuple[str, ...] = (),
 ) -> list[Check]:
@@ -76,9 +87,9 @@ def trained(
     world, inside = small_world(problem.ref_probs), np.array(problem.inside, dtype=float)
     arguments = (world, reward[None], np.ones((1, len(kl_coef))), np.array(kl_coef, dtype=float))
     found = []
-    for way in EXPECTED:
-        probability = inside @ ends(*arguments, way)[0]
-        found.append(check(case, what, way.name, expected, probability, tolerance, at=at))
+    for way in (*EXPECTED, *ADAM):
+        probability, band = inside @ ends(*arguments, way)[0], max(tolerance, ADAM_BAND if way in ADAM else 0.0)
+        found.append(check(case, what, way.name, expected, probability, band, at=at))
     for way in DRAWN:
         mean, error = mean_and_error(np.einsum("k,nkr->nr", inside, sampled_ends(*arguments, way)[:, 0]))
         found.append(check(case, what, way.name, expected, mean, SAMPLED_BAND, error=error, slack=LEFT, at=at))
@@ -90,6 +101,9 @@ def nothing_closer(case: str, problems: int, candidates: int, kl_coef: float, se
 
     An independent convex solver (scipy's SLSQP) looks for one; its distance minus that of the closed form is shown.
     """
+    inputs.whole("problems", problems)
+    inputs.whole("candidates", candidates, low=3)
+    inputs.numbers("kl_coef", kl_coef, 1, above=0)
     random = rng.stream(seed, "validation", case)
     more = np.empty(problems)
     inside = (np.arange(candidates) < 2).astype(float)[None]
@@ -128,6 +142,9 @@ def _excess(log_ref: Array, reward: Array, inside: Array, kl_coef: float) -> flo
 
 def covariance_identity(case: str, problems: int, candidates: int, kl_coef: float, seed: int = 0) -> list[Check]:
     """Return checks on random problems: the shift of a mean is a covariance, and its slope at no pressure another."""
+    inputs.whole("problems", problems)
+    inputs.whole("candidates", candidates, low=2)
+    inputs.numbers("kl_coef", kl_coef, 1, above=0)
     random = rng.stream(seed, "validation", case, "covariance")
     log_ref = normalize_log(random.standard_normal((problems, candidates)))
     reward, values = random.standard_normal((2, problems, candidates))
@@ -161,63 +178,25 @@ def sign_flip(
         pressures: 1/kl_coef.
         published: P(class) at each, or None.
         flip: the published pressure of the return, or None.
+
+    Raises:
+        InputError: where P(class) does not return between half and twice `flip`.
     """
+    inputs.numbers("pressures", pressures, above=0)
     log_ref, reward, inside = problem.arrays()
 
     def rate(pressure: float) -> float:
         return float((np.exp(theory.tilt(log_ref, reward, 1 / pressure)) * inside).sum())
 
     law = np.array([rate(pressure) for pressure in pressures])
-    expected = list(law) if published is None else list(published)
+    expected = inputs.expected(published, law)
     at = tuple(f"lam = {pressure:g}" for pressure in pressures)
     found = [check(case, "P(A)", "closed form", expected, law, 1e-6, at=at)]
     if flip is not None:
+        inputs.numbers("flip", flip, 1, above=0)
         start = float((np.exp(log_ref) * inside).sum())
+        if (rate(flip / 2) - start) * (rate(flip * 2) - start) >= 0:
+            raise InputError(f"flip = {flip:g}: P(class) does not return to {start:g} between half and twice that")
         returned = brentq(lambda pressure: rate(pressure) - start, flip / 2, flip * 2, xtol=1e-12)
         found.append(check(case, "lam at which the sign flips", "closed form", flip, returned, 1e-5))
     return found + trained(case, "P(A)", problem, reward, [1 / p for p in pressures], expected, 5e-4, at)
-
-
-def best_of_n(
-    case: str,
-    problem: Candidates,
-    draws: Sequence[int],
-    published: tuple[Sequence[float], Sequence[float]] | None = None,
-    samples: int = 200_000,
-    seed: int = 0,
-) -> list[Check]:
-    """Return checks of best-of-n: P(class) and KL as published, against draws, and below the usual bound.
-
-    Args:
-        case: what to call it.
-        problem: the candidates; rewards may tie.
-        draws: n.
-        published: P(class) and KL at each n, or None.
-        samples: to draw.
-        seed: of the draws.
-    """
-    log_ref, reward, inside = problem.arrays()
-    policies = [theory.best_of_n(log_ref, reward, n) for n in draws]
-    rate = np.array([(np.exp(policy) * inside).sum() for policy in policies])
-    kl = np.array([theory.kl_divergence(policy, log_ref)[0] for policy in policies])
-    at = tuple(f"n = {n}" for n in draws)
-    found = []
-    if published is not None:
-        found = [
-            check(case, what, "closed form", expected, got, 1e-6, at=at)
-            for what, expected, got in (("P(A)", published[0], rate), ("KL", published[1], kl))
-        ]
-    upper = np.log(draws) - (np.array(draws) - 1) / np.array(draws)
-    found.append(check(case, "KL, against log n - (n-1)/n", "closed form", upper, kl, 1e-12, bound="at most", at=at))
-    hits = [_drawn(problem, n, samples, seed) for n in draws]
-    error = np.sqrt(rate * (1 - rate) / samples)
-    found.append(check(case, "P(A)", f"sampled ({samples:,} draws)", rate, hits, SAMPLED_BAND, error=error, at=at))
-    return found
-
-
-def _drawn(problem: Candidates, n: int, samples: int, seed: int) -> float:
-    """Return how often the best of n draws is in the class; the first of those that tie is as good as any."""
-    random = rng.stream(seed, "validation", "best of n", n)
-    drawn = random.choice(len(problem.reward), size=(samples, n), p=problem.ref_probs)
-    best = drawn[np.arange(samples), np.array(problem.reward)[drawn].argmax(axis=1)]
-    return float(np.array(problem.inside)[best].mean())

@@ -33,8 +33,11 @@ class World:
         features: [P, K, D] what the policy can act on.
         log_ref: [P, K] log-probability of each response under the reference policy.
         attributes: name -> [P, K] what the responses are like.
-        prompts: name -> [P] what the prompts and their users are like.
+        prompts: name -> [P] (or [P, ...], as a user's taste in styles) what the prompts and their users are like.
         true_quality: [P, K] what the designers want; nothing that is trained reads it. None where nobody knows.
+
+    Raises:
+        ValueError: for an array whose shape is another, naming it.
     """
 
     prompt_prob: Array
@@ -69,6 +72,6 @@ class World:
 
 
 def normalize_log(logits: Array) -> Array:
-    """Return log-probabilities from logits [P, K]: logits - log sum_k exp(logits)."""
+    """Return log-probabilities [P, K] from logits [P, K]: logits - log sum_k exp(logits)."""
     top = logits.max(axis=1, keepdims=True)
     return logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))

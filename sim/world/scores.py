@@ -12,14 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from sim import rng
-from sim.config import InputError, Scores, unknown_name
+from sim.config import InputError, Scores, shown, unknown_name
 from sim.world.arrays import ABSENT, Array, World
+from sim.world.formats import need_whole_lines
+from sim.world.table import LARGEST, first_line
 
 Signals = dict[str, Array]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, low_memory=False)
+    table = pd.read_csv(path, low_memory=False)  # which fills short lines up
+    need_whole_lines(path)
+    return table
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:
@@ -47,8 +51,7 @@ def read_table(path: str) -> pd.DataFrame:
         raise InputError(f"world.path = {path}: the file is empty") from None
     except Exception as error:
         # Readers raise many kinds of error on a broken file; the user needs the file's name and the first line.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"world.path = {path}: cannot be read as {file.suffix[1:]} ({reason})") from None
+        raise InputError(f"world.path = {path}: cannot be read as {file.suffix[1:]} ({first_line(error)})") from None
     if table.empty:
         raise InputError(f"world.path = {path}: the table has no rows")
     return table
@@ -57,8 +60,13 @@ def read_table(path: str) -> pd.DataFrame:
 def make_scores(scores: Scores, table: pd.DataFrame) -> tuple[World, Signals]:
     """Return the world and its signals {name: [P, K]} from a table.
 
-    Features are the standardised columns that are named, so that a log-linear policy can act on what is scored. Absent
-    candidates (ragged K) get a log-probability of `ABSENT`, zero attributes and zero signals.
+    Features [P, K, D] are the D columns that are named, standardised over the table, so that a log-linear policy can
+    act on what is scored. Absent candidates (ragged K) get a log-probability of `ABSENT`, zero attributes and zero
+    signals.
+
+    Args:
+        scores: which columns are what.
+        table: a row per prompt and response.
 
     Raises:
         InputError: for an unknown, empty, non-numeric or duplicated column or row, naming it.
@@ -68,19 +76,7 @@ def make_scores(scores: Scores, table: pd.DataFrame) -> tuple[World, Signals]:
         raise InputError("world.signals: name at least one signal column (experiment=own_scores shows how)")
     if not scores.attributes:
         raise InputError("world.attributes: name at least one attribute column (experiment=own_scores shows how)")
-    for column in (scores.prompt, scores.response):
-        odd = table[column].map(lambda value: isinstance(value, list | dict))
-        if odd.any():
-            raise InputError(f"row {int(np.flatnonzero(odd)[0]) + 1}: '{column}' must be text or a number")
-    repeated = table.duplicated([scores.prompt, scores.response])
-    if repeated.any():
-        row = int(np.flatnonzero(repeated)[0])
-        pair = tuple(str(table[column].iloc[row]) for column in (scores.prompt, scores.response))
-        raise InputError(f"row {row + 1}: prompt and response {pair} occur twice")
-    for column in (scores.prompt, scores.response):
-        if table[column].isna().any():
-            raise InputError(f"row {int(np.flatnonzero(table[column].isna())[0]) + 1}: '{column}' is empty")
-
+    _need_distinct_rows(table, [scores.prompt, scores.response])
     prompt, ids = pd.factorize(table[scores.prompt])
     position = table.groupby(prompt, sort=False).cumcount().to_numpy()
     shape = (len(ids), int(position.max()) + 1)
@@ -123,6 +119,20 @@ def _need_columns(table: pd.DataFrame, wanted: Mapping[str, str]) -> None:
             raise InputError(f"{field}: {unknown_name('column', column, [str(name) for name in table.columns])}")
 
 
+def _need_distinct_rows(table: pd.DataFrame, ids: list[str]) -> None:
+    """Raise `InputError` for the first row whose ids are empty, no plain values, or those of another row."""
+    for column in ids:
+        odd = table[column].map(lambda value: isinstance(value, list | dict))
+        for wrong, what in ((odd, "must be text or a number"), (table[column].isna(), "is empty")):
+            if wrong.any():
+                raise InputError(f"row {int(np.flatnonzero(wrong)[0]) + 1}: '{column}' {what}")
+    repeated = table.duplicated(ids)
+    if repeated.any():
+        row = int(np.flatnonzero(repeated)[0])
+        pair = tuple(str(table[column].iloc[row]) for column in ids)
+        raise InputError(f"row {row + 1}: prompt and response {pair} occur twice")
+
+
 def _numbers(table: pd.DataFrame, field: str, column: str) -> Array:
     """Return the column as floats, NaN where empty, or name the first row that is not a number."""
     _need_columns(table, {field: column})
@@ -130,8 +140,15 @@ def _numbers(table: pd.DataFrame, field: str, column: str) -> Array:
     bad = values.isna() & table[column].notna()
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"{field}: column '{column}', row {row + 1}: '{table[column].iloc[row]}' is not a number")
-    return values.to_numpy(dtype=float)
+        raise InputError(
+            f"{field}: column '{column}', row {row + 1}: '{shown(table[column].iloc[row])}' is not a number"
+        )
+    numbers = values.to_numpy(dtype=float)
+    huge = np.isfinite(numbers) & (np.abs(numbers) > LARGEST)
+    if huge.any():
+        row = int(np.flatnonzero(huge)[0])
+        raise InputError(f"{field}: column '{column}', row {row + 1}: {numbers[row]:g} is too large to be squared")
+    return numbers
 
 
 def _signed(table: pd.DataFrame, field: str, text: str) -> Array:

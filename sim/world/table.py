@@ -1,11 +1,11 @@
 """A long table read in batches: only the columns that are asked for, as numbers, codes and hashes, never as text rows.
 
-CSV, Parquet and JSON Lines come through pyarrow a few megabytes at a time; text columns become integer codes with each
-value held once. What stays in memory is 8 bytes a row and number, 4 a row and text column, whatever else the file
+Files come through pyarrow a few megabytes at a time (`sim/world/formats.py`); text columns become integer codes with
+each value held once. What stays in memory is 8 bytes a row and number, 4 a row and text column, whatever else the file
 holds. Missing values stay missing (NaN): what to do about them is for the caller to say.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
-from sim.config import InputError, unknown_name
+from sim.config import InputError, printable
 from sim.world.arrays import Array
+from sim.world.formats import BATCHES, Wanted, first_bad_number, frame_batch, need, not_a_number
 
-BLOCK = 1 << 23  # bytes of CSV or JSON read at once
-ROWS = 1 << 18  # rows of Parquet read at once
-SNIFFED = 1000  # lines of JSON that are looked at to learn its keys
 LARGEST = 1e100  # of a number; squares and their sums must stay finite
-ENDINGS = (".csv", ".parquet", ".jsonl")
 Progress = Callable[[int], object]
 
 
@@ -49,18 +43,6 @@ class Columns(NamedTuple):
     numbers: dict[str, Array]
 
 
-class Wanted(NamedTuple):
-    """The columns to read, each kind {column: the setting that names it}."""
-
-    text: Mapping[str, str]
-    hashed: Mapping[str, str]
-    numbers: Mapping[str, str]
-
-    def fields(self) -> dict[str, str]:
-        """Return {column: setting} over all kinds."""
-        return {**self.numbers, **self.hashed, **self.text}
-
-
 def read_columns(source: Any, wanted: Wanted, progress: Progress | None = None) -> Columns:
     """Return the wanted columns of a file (path), a pandas frame or an Arrow table.
 
@@ -73,142 +55,35 @@ def read_columns(source: Any, wanted: Wanted, progress: Progress | None = None) 
         source = source.to_pandas()
     if not isinstance(source, pd.DataFrame):
         raise InputError(f"frame: expected a path, a pandas or an Arrow table, got {type(source).__name__}")
-    _need([str(name) for name in source.columns], wanted)
+    need([str(name) for name in source.columns], wanted)
     if source.empty:
         raise InputError("frame: the table has no rows")
-    return _collect(iter([_frame_batch(source, wanted)]), wanted, progress)
+    return _collect(iter([frame_batch(source, wanted)]), wanted, progress)
 
 
 def _read_file(path: str, wanted: Wanted, progress: Progress | None) -> Columns:
     file = Path(path)
     ending = file.suffix.lower()
-    if ending not in ENDINGS:
-        raise InputError(f"scores = {path}: the ending must be one of {', '.join(ENDINGS)}")
+    if ending not in BATCHES:
+        raise InputError(f"scores = {path}: the ending must be one of {', '.join(BATCHES)}")
     if not file.is_file():
         raise InputError(f"scores = {path}: no such file")
     if file.stat().st_size == 0:
         raise InputError(f"scores = {path}: the file is empty")
-    batches = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}[ending]
     try:
-        return _collect(batches(file, wanted), wanted, progress)
+        return _collect(BATCHES[ending](file, wanted), wanted, progress)
     except InputError as error:
         raise InputError(f"scores = {path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        bad = _first_bad_number(file, wanted) if ending == ".csv" else ""
-        reason = bad or f"cannot be read as {ending[1:]} ({_first_line(error)})"
+        bad = first_bad_number(file, wanted) if ending == ".csv" else ""
+        reason = bad or f"cannot be read as {ending[1:]} ({first_line(error)})"
         raise InputError(f"scores = {path}: {reason}") from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a reader's message, which may quote the file: printable, and not too long."""
     lines = str(error.args[0] if error.args else error).splitlines() or [type(error).__name__]
-    return "".join(letter if letter.isprintable() else "?" for letter in lines[0])[:200]
-
-
-def _need(known: list[str], wanted: Wanted) -> None:
-    for column, field in wanted.fields().items():
-        if column not in known:
-            shown = known if len(known) < 30 else [*known[:30], "..."]
-            raise InputError(f"{field}: {unknown_name('column', column, shown)}")
-        if known.count(column) > 1:
-            raise InputError(f"{field}: the table has {known.count(column)} columns named '{column}'")
-
-
-def _csv(file: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    seen = _open_csv(file, {}, None).schema
-    _need(seen.names, wanted)
-    types = {name: pa.string() for name in [*wanted.text, *wanted.hashed]}
-    types |= {
-        name: pa.bool_() if pa.types.is_boolean(seen.field(name).type) else pa.float64() for name in wanted.numbers
-    }
-    yield from _open_csv(file, types, list(types))
-
-
-def _open_csv(file: Path, types: dict[str, Any], include: list[str] | None) -> Any:
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=include)
-    parse = pa.csv.ParseOptions(newlines_in_values=True)
-    return pa.csv.open_csv(file, pa.csv.ReadOptions(block_size=BLOCK), parse, convert)
-
-
-def _first_bad_number(file: Path, wanted: Wanted) -> str:
-    """Return 'column ..., row ...: ... is not a number' for the first such cell of a CSV file, or nothing."""
-    try:
-        first = 0
-        for batch in _open_csv(file, dict.fromkeys(wanted.numbers, pa.string()), list(wanted.numbers)):
-            for name, field in wanted.numbers.items():
-                texts = pd.Series(batch.column(name).to_pandas())
-                bad = np.flatnonzero(pd.to_numeric(texts, errors="coerce").isna() & texts.notna() & (texts != ""))
-                if len(bad) and texts[bad[0]].lower() not in ("nan", "na", "null", "n/a", "#n/a"):
-                    return _not_a_number(field, name, first + int(bad[0]), texts[bad[0]])
-            first += len(batch)
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        pass  # the file is broken in another way, which the caller knows
-    return ""
-
-
-def _not_a_number(field: str, column: str, row: int, value: object) -> str:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(value))[:40]
-    return f"{field}: column '{column}', row {row + 1}: '{shown}' is not a number"
-
-
-def _parquet(file: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(file) as opened:
-        _need(opened.schema_arrow.names, wanted)
-        yield from opened.iter_batches(batch_size=ROWS, columns=list(wanted.fields()))
-
-
-def _jsonl(file: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    """Types come from the first lines: ids may be text or whole numbers, scores numbers or true and false."""
-    import json
-
-    known: dict[str, Any] = {}
-    with file.open(encoding="utf-8") as lines:
-        for _, line in zip(range(SNIFFED), lines, strict=False):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InputError("every line must be an object {column: value}")
-                for name, value in row.items():
-                    if known.get(name) is None:
-                        known[name] = value
-    _need(list(known), wanted)
-    fields = []
-    for name, field in wanted.fields().items():
-        value = known[name]
-        if isinstance(value, list | dict):
-            raise InputError(f"{field}: column '{name}' must be text or a number")
-        kind = pa.bool_() if isinstance(value, bool) else pa.float64()
-        if name in wanted.text or name in wanted.hashed:
-            kind = kind if isinstance(value, bool | float) else pa.int64() if isinstance(value, int) else pa.string()
-        fields.append((name, kind))
-    parse = pa.json.ParseOptions(
-        explicit_schema=pa.schema(fields), newlines_in_values=False, unexpected_field_behavior="ignore"
-    )
-    yield from pa.json.open_json(file, read_options=pa.json.ReadOptions(block_size=BLOCK), parse_options=parse)
-
-
-def _frame_batch(frame: pd.DataFrame, wanted: Wanted) -> pa.RecordBatch:
-    arrays: dict[str, Any] = {}
-    named = frame.rename(columns=str)
-    for name, field in {**wanted.text, **wanted.hashed}.items():
-        column = named[name]
-        odd = column.map(lambda value: isinstance(value, list | dict | tuple | set | np.ndarray)).to_numpy(bool)
-        if odd.any():
-            raise InputError(f"{field}: column '{name}', row {int(np.argmax(odd)) + 1}: must be text or a number")
-        arrays[name] = pa.array([None if gone else str(v) for v, gone in zip(column, column.isna(), strict=True)])
-    for name, field in wanted.numbers.items():
-        column = named[name]
-        if column.dtype.kind in "cmM":
-            raise InputError(f"{field}: column '{name}' holds {column.dtype}, not numbers")
-        try:
-            values = pd.to_numeric(column, errors="coerce")
-        except TypeError:
-            raise InputError(f"{field}: column '{name}' holds something other than numbers") from None
-        bad = (values.isna() & column.notna()).to_numpy(bool)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(_not_a_number(field, name, row, column.iloc[row]))
-        arrays[name] = pa.array(values.to_numpy(dtype=float, na_value=np.nan))
-    return pa.RecordBatch.from_pydict(arrays)
+    return printable(lines[0])[:200]
 
 
 def _collect(batches: Iterator[pa.RecordBatch], wanted: Wanted, progress: Progress | None) -> Columns:
@@ -258,7 +133,7 @@ def _floats(column: Any, name: str, field: str, first: int) -> Array:
         texts = pd.Series(column.to_pandas())
         bad = np.flatnonzero(pd.to_numeric(texts, errors="coerce").isna() & texts.notna())
         row = int(bad[0]) if len(bad) else 0
-        raise InputError(_not_a_number(field, name, first + row, texts[row])) from None
+        raise InputError(not_a_number(field, name, first + row, texts[row])) from None
     values: Array = cast.to_numpy(zero_copy_only=False).astype(float)
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])

@@ -58,7 +58,7 @@ def draw_users(topics: npt.NDArray[np.int64], users: Users, memory: Memory, seed
     """Return the prompt fields [P] (and `taste` [P, styles]) for prompts of the given topics.
 
     `stance_error` in [0, 1] is how wrong or harmful the user's stance is, Beta(2, 3): above one half it is wrong
-    (31 %).
+    (31 %). `stakes` in [0, 1] are Beta(4 m, 4 (1 - m)) with the topic's mean m. All of it is assumed.
     `visible` says that the model can see the stance: it is in the prompt, or memory holds it. `seen_vulnerable` is what
     memory says of the user; right with probability `knows_user`, else a coin with the population's share.
     """
@@ -96,10 +96,16 @@ def vote_logit(world: World, users: Users, memory: Memory, hindsight: float = 0.
 
         taste_for_help (helpfulness - 1/2) + taste_for_fit (fit - 1/2) + taste_for_warmth (warmth - 1/2)
         + appetite_of_this_user * stance_taking * (1 - 2 hindsight stance_error),
+        appetite_of_this_user = appetite * (vulnerable_boost if vulnerable) * (1 + rapport if memory serves the user)
 
-    where a vulnerable user's appetite is `vulnerable_boost` times larger, and memory's rapport adds to it where the
-    memory serves the user. Voters judge agreement with their own stance, right or wrong; asked later (hindsight above
-    0), those who were wrong hold it against the answer that they were told they were right.
+    Voters judge agreement with their own stance, right or wrong; asked later (hindsight above 0), those who were wrong
+    hold it against the answer that they were told they were right.
+
+    Args:
+        world: its attributes [P, K] and prompts [P].
+        users: appetite and tastes.
+        memory: its rapport.
+        hindsight: 0 for a vote, up to 1.
     """
     look = world.attributes
     appetite = users.appetite * np.where(world.prompts["vulnerable"], users.vulnerable_boost, 1.0)
