@@ -111,7 +111,7 @@ BAD = {
         "nobody knows the true quality of a score table",
     ),
     "two swept keys": (
-        ["overoptimization", "arms.PPO='kl_coef=1,2 training.learning_rate=1,2'"],
+        ["overoptimization", "arms.PPO='kl_coef=0.1,0.2 training.learning_rate=1,2'"],
         "arms.PPO: one key can have",
     ),
     "unknown arm key": (["overoptimization", "arms.PPO='training.clp=1'"], "did you mean 'training.clip'"),
