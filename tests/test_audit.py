@@ -152,7 +152,7 @@ def test_v4_drift_is_a_covariance_under_the_reference():
         assert found == pytest.approx(total / table.groupby("prompt_id")["share"].first().sum(), abs=1e-10)
 
 
-V9 = dict(zip(("ref", "reward", "A"), map(list, published.V9), strict=True))
+V9 = {"ref": list(published.V9.ref_probs), "reward": list(published.V9.reward), "A": list(published.V9.inside)}
 V9_POINTS = dict(zip(published.V9_DRAWS, zip(*published.V9_PRINTED, strict=True), strict=True))
 
 

@@ -16,6 +16,7 @@ from sim.training.train import kl_and_entropy, train
 from sim.validation import published
 from sim.validation.overoptimization import Gaussian
 from sim.validation.overoptimization import path as gaussian_path
+from sim.validation.small import Way
 from sim.variants import Arm, read_arm
 from sim.world.arrays import World
 
@@ -24,7 +25,7 @@ GAUSSIAN = Gaussian(published.V5_BEND)
 
 def test_v5_the_form_published_for_best_of_n_is_the_exact_one_here():
     """So which form fits is a matter of the problem, not of RL against best-of-n."""
-    distance, gained = gaussian_path(GAUSSIAN, "tabular", np.zeros(1), np.full(1, 0.125), 84)
+    distance, gained = gaussian_path(GAUSSIAN, Way("tabular", "natural"), np.zeros(1), np.full(1, 0.125), 84)
     kept = spaced(distance[1:, 0], 20) + 1
     assert fit("best-of-n", distance[kept].T, gained[kept].T).explained[0] == pytest.approx(1, abs=1e-6)
     assert fit("RL", distance[kept].T, gained[kept].T).explained[0] < 0.95
