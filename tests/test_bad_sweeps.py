@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from test_sweep import a_shard, started
 
 from sim.config import InputError
+from sim.sweep.parts import checksum, part_meta, read_part
 from sim.sweep.plan import Group
 from sim.sweep.rerun import stored_run
-from sim.sweep.results import Store, _checksum, open_sweep, part_meta, read_part
+from sim.sweep.results import Store, open_sweep
 from sim.sweep.shards import cut, load_shard, run_shard, save_shard
 
 FRACTION = st.floats(0, 0.999)
@@ -154,7 +155,7 @@ def resaved(folder, change):
     pq.write_table(change(pq.read_table(path)), sink)
     content = sink.getvalue().to_pybytes()
     path.unlink()
-    path.with_name(f"{path.stem.rpartition('-')[0]}-{_checksum(content)}.parquet").write_bytes(content)
+    path.with_name(f"{path.stem.rpartition('-')[0]}-{checksum(content)}.parquet").write_bytes(content)
 
 
 def readable_or_named(copy):

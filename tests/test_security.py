@@ -38,7 +38,7 @@ def test_a_target_in_a_score_table_is_not_a_number(tmp_path, column):
 
 
 def test_a_pickle_is_no_part_of_a_sweep(tmp_path):
-    from sim.sweep.results import read_part
+    from sim.sweep.parts import read_part
 
     buffer = io.BytesIO()
     np.save(buffer, np.array([object()], dtype=object), allow_pickle=True)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from sim.checks import check
 from sim.config import Chat, InputError, Scores, Settings, unknown_name, walk, with_value
-from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store, part_meta, read_part
+from sim.sweep.parts import part_meta, read_part
+from sim.sweep.results import COMPLETED, RESULTS_VERSION, Store
 
 NOT_SETTINGS = ("id", "job", "status", "error")
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of a number near 1: batches of another size add in another order

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sim.config import InputError, shown
+from sim.sweep.parts import checksum, encode, part_meta, read_part
 from sim.world.arrays import Array
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 RESULTS_VERSION = 1  # raise it when the same settings give other numbers
 # Settings that change no number, or none by more than the rounding of training.dtype.
 NOT_IDENTITY = ("training.chunk", "training.engine", "figures")
-OWN_COLUMNS = {"id": pa.string(), "job": pa.int64(), "status": pa.string(), "error": pa.string()}
-DIGITS = 32  # of a checksum
 COMPLETED, FAILED = "COMPLETED", "FAILED"
 
 
@@ -76,7 +74,7 @@ class Store:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, whole or not at all."""
         self.inner.mkdir(parents=True, exist_ok=True)
-        whole = {**manifest, "checksum": _checksum(_text(manifest))}
+        whole = {**manifest, "checksum": checksum(_text(manifest))}
         _replace(self.manifest_path, json.dumps(whole, indent=1, sort_keys=True).encode())
 
     def manifest(self) -> dict[str, Any]:
@@ -89,8 +87,8 @@ class Store:
             raise InputError(f"{self.manifest_path}: not readable ({error})") from None
         if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
             raise InputError(f"{self.manifest_path}: not the manifest of a sweep")
-        checksum = found.pop("checksum", None)  # versions before this one wrote none
-        if checksum is not None and checksum != _checksum(_text(found)):
+        told = found.pop("checksum", None)  # versions before this one wrote none
+        if told is not None and told != checksum(_text(found)):
             raise InputError(f"{self.manifest_path}: corrupt, its checksum is another")
         return found
 
@@ -111,15 +109,8 @@ class Store:
             metrics: name -> [N, T].
             meta: steps, settings, labels, headline, added, engine.
         """
-        arrays = {name: _column(values) for name, values in rows.items()}
-        for name, values in metrics.items():
-            flat = _column(values.reshape(-1))
-            arrays[f"metric:{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-        table = pa.table(arrays).replace_schema_metadata({"thumbscale": json.dumps(meta)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=["status"])
-        content = sink.getvalue().to_pybytes()
-        path = self.inner / f"part-{time.time_ns():020d}-{_checksum(content)}.parquet"
+        content = encode(rows, metrics, meta)
+        path = self.inner / f"part-{time.time_ns():020d}-{checksum(content)}.parquet"
         _replace(path, content)
         return path
 
@@ -267,77 +258,8 @@ def versions() -> dict[str, str]:
     return found | {"commit": git.stdout.strip() or "unknown", "results": str(RESULTS_VERSION)}
 
 
-def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return one part, or raise `InputError` naming it if it is damaged.
-
-    Args:
-        path: as `Store.parts` gives it.
-        columns: which of them; id, job, status and error must be there in any case.
-    """
-    try:
-        content = path.read_bytes()
-        checksum = path.stem.rpartition("-")[2]
-        if len(checksum) == DIGITS and checksum != _checksum(content):  # versions before this one wrote no checksum
-            raise InputError(_damage(path, "its checksum is another"))
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        if not OWN_COLUMNS.items() <= {field.name: field.type for field in file.schema_arrow}.items():
-            raise InputError(_damage(path, f"lacks one of {', '.join(OWN_COLUMNS)}"))
-        table = file.read(columns=columns)
-        bad = next((name for name in table.column_names if not _whole(name, table[name])), None)
-        if bad is not None:
-            raise InputError(_damage(path, f"column '{bad}' holds something else"))
-        return table
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(_damage(path, (str(error).splitlines() or [type(error).__name__])[0])) from None
-
-
-def _whole(name: str, column: pa.ChunkedArray) -> bool:
-    """Say whether a column is of a kind that `Store.write_part` writes, with nothing missing."""
-    kind = column.type
-    if name.startswith("metric:"):
-        inner = pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)
-        return inner and not column.null_count and not any(chunk.values.null_count for chunk in column.chunks)
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return (number or name in OWN_COLUMNS) and not column.null_count
-
-
-def part_meta(table: pa.Table, path: Path) -> dict[str, Any]:
-    """Return what a part says of all its runs (`Store.write_part`), or raise `InputError` naming the part."""
-    try:
-        meta = json.loads((table.schema.metadata or {})[b"thumbscale"])
-        kinds = {"settings": dict, "steps": list, "labels": dict, "headline": str, "added": str}
-        right = all(isinstance(meta[key], kind) for key, kind in kinds.items())
-        right &= all(type(step) is int for step in meta["steps"]) and meta["steps"] == sorted(set(meta["steps"]))
-        right &= all(isinstance(text, str) for label in meta["labels"].values() for text in label.values())
-        right &= isinstance(meta.get("engine", ""), str)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        right = False
-    lists = [field.type for field in table.schema if field.name.startswith("metric:")]
-    if not right or any(kind != pa.list_(kind.value_type, len(meta["steps"])) for kind in lists):
-        raise InputError(_damage(path, "does not say what it holds"))
-    return dict(meta)
-
-
-def _damage(path: Path, reason: str) -> str:
-    return f"{path}: corrupt or truncated ({reason}); delete it and resume the sweep"
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=DIGITS // 2).hexdigest()
-
-
 def _text(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True).encode()
-
-
-def _column(values: Sequence[str] | npt.NDArray[Any]) -> pa.Array:
-    """Return numbers or texts [N] as a column; `pa.array` would load pandas, to ask whether they are its own."""
-    if isinstance(values, np.ndarray):
-        kind = pa.from_numpy_dtype(values.dtype)
-        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-    encoded = [value.encode() for value in values]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.Array.from_buffers(pa.string(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
 
 
 def _replace(path: Path, content: bytes) -> None:
