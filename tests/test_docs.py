@@ -5,9 +5,11 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 from sim.config import Scores, Settings, walk
@@ -129,6 +131,18 @@ def test_the_page_of_metrics_has_every_metric():
     page = metrics_page()
     for name in describe(Settings(), prepare(Settings(), 0)):
         assert f"`{re.sub('rewards/[a-z_]+/', 'rewards/NAME/', name)}`" in page, name
+
+
+def test_the_page_of_versions_states_the_bounds_the_pins_and_the_pythons():
+    page = (ROOT / "docs" / "reference" / "versions.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(re.findall(r"(?m)^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text()))
+    bounds = [re.match(r"([\w-]+)>=([\d.]+)", dependency).groups() for dependency in project["dependencies"]]
+    stated = re.findall(r"(?m)^\| ([a-z-]+) \| ([\d.]+) \| ([\d.]+) \|", page)
+    assert stated == [(name, lowest, pins[name]) for name, lowest in bounds]
+    pythons = sorted(set(re.findall(r"(?m)^\| (3\.\d+) \|", page)))
+    assert pythons == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in SpecifierSet(project["requires-python"])]
+    assert project["classifiers"] == [f"Programming Language :: Python :: {python}" for python in pythons]
 
 
 def test_docstrings_become_restructured_text():
