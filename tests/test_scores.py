@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.config import InputError, Scores
-from sim.world.scores import make_scores, read_table, resample_prompts
+from sim.world.scores import make_scores, resample_prompts
 
 COLUMNS = Scores(path="x.csv", signals={"good": "good", "short": "-length"}, attributes={"length": "length"})
 
@@ -33,7 +33,7 @@ def test_formats_read_the_same(tmp_path, ending):
         "jsonl": lambda: table().to_json(path, orient="records", lines=True),
     }
     write[ending]()
-    world, signals = make_scores(COLUMNS, read_table(str(path)))
+    world, signals = make_scores(COLUMNS, path)
     np.testing.assert_array_equal(signals["short"], [[-1, -2, 0], [-3, -4, -5]])
     np.testing.assert_array_equal(world.attributes["length"], [[1, 2, 0], [3, 4, 5]])
 
@@ -82,13 +82,13 @@ def test_resampled_prompts_keep_their_weights():
         ({"attributes": {"length": "size"}}, {}, r"world.attributes.length: unknown column 'size'"),
         ({"signals": {}}, {}, "world.signals: name at least one"),
         ({"attributes": {}}, {}, "world.attributes: name at least one"),
-        ({}, {"response_id": ["1", "1", "1", "2", "3"]}, r"row 2: prompt and response \('a', '1'\) occur twice"),
+        ({}, {"response_id": ["1", "1", "1", "2", "3"]}, "row 2: prompt 'a' has the same response as in row 1; .*world.resp"),
         ({}, {"good": [0.1, "high", 0.2, 0.3, 0.4]}, r"column 'good', row 2: 'high' is not a number"),
         ({}, {"good": [np.nan] * 5}, "column 'good' has no number in it"),
         ({}, {"length": [1, 2, np.nan, 4, 5]}, "column 'length', row 3: missing"),
-        ({}, {"length": [1, 2, np.inf, 4, 5]}, "column 'length', row 3: inf is too large"),
+        ({}, {"length": [1, 2, np.inf, 4, 5]}, "column 'length', row 3: inf is not finite"),
         ({}, {"prompt_id": ["a", "b", "c", "d", "e"]}, "every prompt has one response"),
-        ({}, {"prompt_id": ["a", None, "b", "b", "b"]}, "row 2: 'prompt_id' is empty"),
+        ({}, {"prompt_id": ["a", None, "b", "b", "b"]}, "world.prompt: column 'prompt_id', row 2 is empty"),
         ({"reference_prob": "good"}, {"good": [0.0, 1, 1, 1, 1]}, r"world.reference_prob: row 1: 0.0 must be > 0"),
         ({"prompt_weight": "good"}, {}, r"world.prompt_weight: row 2: differs"),
     ],
@@ -104,7 +104,7 @@ def test_bad_table_is_named(settings, changes, message):
     [
         ("scores.txt", "x", "the ending must be one of"),
         ("scores.csv", "", "the file is empty"),
-        ("scores.csv", "prompt_id,response_id\n", "no rows"),
+        ("scores.csv", "prompt_id,response_id,good,length\n", "no rows"),
         ("scores.parquet", "not parquet", "cannot be read as parquet"),
         ("scores.jsonl", "{broken", "cannot be read as jsonl"),
     ],
@@ -112,13 +112,13 @@ def test_bad_table_is_named(settings, changes, message):
 def test_bad_file_is_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(InputError, match=message):
-        read_table(str(path))
+    with pytest.raises(InputError, match=f"^world.path = {path}: .*{message}"):
+        make_scores(COLUMNS, path)
 
 
 def test_missing_file_is_named():
     with pytest.raises(InputError, match=r"world.path = nowhere.csv: no such file"):
-        read_table("nowhere.csv")
+        make_scores(dataclasses.replace(COLUMNS, path="nowhere.csv"))
 
 
 @given(st.binary(max_size=300), st.sampled_from([".csv", ".jsonl", ".parquet"]))
@@ -126,6 +126,6 @@ def test_any_bytes_give_a_table_or_one_line(tmp_path_factory, content, ending):
     path = tmp_path_factory.mktemp("fuzz") / f"scores{ending}"
     path.write_bytes(content)
     try:
-        make_scores(COLUMNS, read_table(str(path)))
+        make_scores(COLUMNS, path)
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.checks import out_of_range, wrong_kind
-from sim.config import InputError, knob, shown
+from sim.config import DECIMALS, SEPARATORS, InputError, knob, shown
 
 MISSING = ("refuse", "drop_response", "drop_prompt")
 DEFAULT_KL = 0.5
@@ -29,6 +29,8 @@ class Audit:
     response: str = knob("response_id", "column that names the response; empty: repeats are not looked for")
     reference_prob: str = knob("", "column with the reference probability; empty: uniform")
     prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
+    separator: str = knob(",", "word, or a character between the cells of a CSV file", choices=SEPARATORS)
+    decimal: str = knob(".", "decimal sign of numbers written as text", choices=DECIMALS)
     slices: Any = knob(None, "column, or list of columns, that group prompts")
     features: Any = knob(
         None, "columns of what the policy can act on, alike in all prompts; none: each answer by itself"
