@@ -48,9 +48,8 @@ def prepare(settings: Settings, seed: int) -> Problem:
         InputError: naming every setting that is out of range or unknown, a bad score table, or a headline without a
             value.
     """
-    check(settings)
-    check(with_value(settings, "seed", seed))
-    return make_problem(settings, seed)
+    settings = check(settings)
+    return make_problem(settings, check(with_value(settings, "seed", seed)).seed)
 
 
 def make_problem(settings: Settings, seed: int) -> Problem:
@@ -70,6 +69,14 @@ def make_problem(settings: Settings, seed: int) -> Problem:
         world = resample_prompts(world, seed)
     metrics = attribute_metrics(world)
     return Problem({"train": world}, {"train": dict(scored)}, metrics, _headline(settings.metric, metrics))
+
+
+def train_shape(settings: Settings) -> tuple[int, int]:
+    """Return how many prompts a policy is trained on, and how many responses each has, without making the world."""
+    if isinstance(settings.world, Chat):
+        return settings.world.prompts, settings.world.responses
+    prompts, responses = _score_table(settings.world)[0].log_ref.shape
+    return prompts, responses
 
 
 def chat_problem(settings: Settings, splits: dict[str, World], seed: int) -> Problem:

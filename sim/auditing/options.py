@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sim.checks import out_of_range, wrong_kind
+from sim.checks import out_of_range, plain, wrong_kind
 from sim.config import DECIMALS, SEPARATORS, InputError, knob, shown
 
 MISSING = ("refuse", "drop_response", "drop_prompt")
@@ -75,7 +75,8 @@ def _names(value: Any) -> list[str]:
 
 
 def check_audit(options: Audit) -> Audit:
-    """Return the options, or raise `InputError` with every problem, a line each."""
+    """Return the options in Python's own numbers, or raise `InputError` with every problem, a line each."""
+    options = plain(options)
     found = [line for item in dataclasses.fields(Audit) for line in _problems(item, getattr(options, item.name))]
     if not found:
         found = _cross_checks(options)

@@ -79,7 +79,7 @@ def run_audit(
     frame: Any, options: Audit, conditions: Sequence[Condition] = (), progress: Progress | None = None
 ) -> AuditResult:
     """Return the audit of a table; see `audit`."""
-    check_audit(options)
+    options = check_audit(options)
     judge(conditions, dict.fromkeys(METRICS))  # an unknown metric is told before the work
     columns = read_columns(frame, wanted_columns(options), "scores", tell(progress, "rows read", 0))
     with naming(frame, "scores"):

@@ -5,7 +5,7 @@ to groups of like size, so that ragged tables cost at most about twice their row
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt

@@ -37,7 +37,9 @@ def make_scores(scores: Scores, source: Any = None) -> tuple[World, Signals]:
     with naming(source, "world.path"):
         for name in ("signals", "attributes"):
             if not getattr(scores, name):
-                raise InputError(f"world.{name}: name at least one {name[:-1]} column (experiment=own_scores shows how)")
+                raise InputError(
+                    f"world.{name}: name at least one {name[:-1]} column (experiment=own_scores shows how)"
+                )
     wanted = wanted_columns(scores)
     columns = read_columns(source, wanted, "world.path")
     with naming(source, "world.path"):

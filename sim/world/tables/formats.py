@@ -65,7 +65,7 @@ def _separator_hint(file: Path, names: list[str], wanted: Wanted) -> str:
     best = max(SEPARATORS, key=lambda other: found[other])
     if found[best] <= len(columns & names):
         return ""
-    return f"; the cells seem to be separated by '{best}': say {wanted.prefix}separator='{best}'"
+    return f"; the cells seem to be separated by '{best}': say \"{wanted.prefix}separator='{best}'\""
 
 
 def parquet_batches(file: Path, wanted: Wanted) -> Iterator[Batch]:

@@ -41,7 +41,7 @@ def _array(column: "pd.Series[Any]") -> Any:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
         return pa.array(column.to_numpy(dtype=float))  # of half and of long precision, too
     if isinstance(column.dtype, pd.SparseDtype):
-        column = column.sparse.to_dense()
+        column = pd.Series(np.asarray(column.array))
     if column.dtype != object:
         try:
             found = pa.array(column, from_pandas=True)

@@ -1,8 +1,8 @@
 """A column as floats: one rule for what is a number, what is missing, and what is neither, whatever the format.
 
-A number is what Arrow reads as one, spaces around it and a plus sign allowed; true and false count as 1 and 0. A cell is
-missing if it is empty, null, NaN, or one of the words below. Missing values stay missing (NaN): what to do about them is
-for the caller to say.
+A number is what Arrow reads as one, spaces around it and a plus sign allowed; true and false count as 1 and 0. A cell
+is missing if it is empty, null, NaN, or one of the words below. It stays missing (NaN): what to do about it is for the
+caller to say.
 """
 
 import re
@@ -76,7 +76,7 @@ def _parsed(column: Any, place: Place, decimal: str) -> Any:
     row = _first_bad(text)
     value = column[row].as_py()
     comma = decimal == "." and DECIMAL_COMMA.fullmatch(value)
-    hint = "; where commas are decimal signs, say decimal=','" if comma else ""
+    hint = f"; where commas are decimal signs, say \"{place.prefix}decimal=','\"" if comma else ""
     raise place.row_error(row, f": '{shown(value)}' is not a number{hint}")
 
 

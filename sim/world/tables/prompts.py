@@ -1,6 +1,6 @@
 """Rows of a table become prompts with responses: repeats, missing scores, weights and reference probabilities."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +38,12 @@ def group_prompts(columns: Columns, wanted: Wanted, keep: npt.NDArray[np.bool_] 
     """Return the prompts of the rows that are kept, [N] of the table (all of them where None).
 
     Raises:
-        InputError: for a repeated response, prompts with one response only, and a probability or weight that is not one,
-            naming the row.
+        InputError: naming the row, for a repeated response, and a probability or weight that is not one; for prompts
+            with one response only.
     """
     _refuse_repeats(columns, wanted)
+    first: Ints
+    codes: Any
     if keep is None or keep.all():
         rows, codes = np.arange(len(columns.prompt.codes)), columns.prompt.codes
         # Codes count up from 0 in order of first appearance, so a new prompt is where their maximum rises.
@@ -74,7 +76,8 @@ def _refuse_repeats(columns: Columns, wanted: Wanted) -> None:
         if pair in seen:
             raise InputError(
                 f"row {row + 1}: prompt '{columns.prompt.values[pair[0]]}' has the same response as in row "
-                f"{seen[pair] + 1}; if that is meant, name a column that tells them apart, or none ({wanted.prefix}response='')"
+                f"{seen[pair] + 1}; if that is meant, name a column that tells them apart, or none "
+                f"({wanted.prefix}response='')"
             )
         seen[pair] = int(row)
 

@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
 
 def need(known: Sequence[str], wanted: Wanted, hint: str = "") -> None:
-    """Raise `InputError` for a wanted column that is not there, or there twice; the hint says what else may be wrong."""
+    """Raise `InputError` for a wanted column that is not there, or twice; the hint says what else may be wrong."""
     for column, field in wanted.fields().items():
         if column not in known:
             some = [*known[:NAMED], *(["..."] if len(known) > NAMED else [])]
