@@ -51,7 +51,11 @@ def plain(value: Any) -> Any:
         changed = {name: new for name, entry in entries.items() if (new := plain(entry)) is not entry}
         return replace(value, **changed) if changed else value
     if isinstance(value, dict):
-        return {plain(key): plain(entry) for key, entry in value.items()}
+        pairs = [(plain(key), plain(entry)) for key, entry in value.items()]
+        same = all(
+            new is old for pair in zip(pairs, value.items(), strict=True) for new, old in zip(*pair, strict=True)
+        )
+        return value if same else dict(pairs)
     if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
         value = value[()]
     for kind, numpy_kind in ((bool, np.bool_), (int, np.integer), (float, np.floating), (str, np.str_)):

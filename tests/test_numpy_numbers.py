@@ -109,6 +109,10 @@ def test_plain_gives_back_the_python_value(value):
         assert found == value or value != value
 
 
+def test_settings_without_numpy_are_the_ones_given():
+    assert plain(SMALL) is SMALL
+
+
 def test_an_audit_takes_numpy_and_writes_json():
     table = random_table(prompts=20)
     ask = (

@@ -68,6 +68,12 @@ def test_reference_probability_and_prompt_weight():
     np.testing.assert_allclose(world.prompt_prob, [0.25, 0.75])
 
 
+def test_responses_need_no_names():
+    unnamed = dataclasses.replace(COLUMNS, response="")
+    world, _ = make_scores(unnamed, table(response_id=["1"] * 5))
+    np.testing.assert_array_equal(world.log_ref, make_scores(COLUMNS, table())[0].log_ref)
+
+
 def test_resampling_prompts_is_a_bootstrap_draw():
     world, _ = make_scores(COLUMNS, table())
     draws = np.array([resample_prompts(world, seed).prompt_prob for seed in range(50)])

@@ -361,6 +361,15 @@ def test_a_header_is_read_as_arrow_reads_it(tmp_path):
     assert seen_by_both(path)[0] == [["p"], [2], [3.0, 4.0], [4.0, 3.0], [0.0, 1.0]]
 
 
+def test_a_wrong_name_in_a_long_header_is_named(tmp_path):
+    """Read with another separator, the header is one cell, longer than Python's reader of CSV takes."""
+    path = tmp_path / "scores.csv"
+    path.write_text(",".join([*(f"column_{n}" for n in range(20_000)), *NAMES]) + "\n")
+    assert refusal(sim.audit, path, **(ASK | {"add": "vote"}))[0].endswith(
+        "unknown column 'vote'; did you mean 'votes'?"
+    )
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_too_many_columns_are_refused_by_their_number(ending, tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MOST_COLUMNS", 8)

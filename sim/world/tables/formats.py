@@ -4,6 +4,7 @@ A batch is {column: an Arrow array, or a list of Python values}. What of it is a
 decided elsewhere, so that a CSV file, whose columns all come as text, gives what a Parquet file of the same data gives.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -61,7 +62,10 @@ def _delimiter(separator: str) -> str:
 def _separator_hint(file: Path, names: list[str], wanted: Wanted) -> str:
     """Return which other separator finds more of the wanted columns, or an empty text."""
     columns = wanted.fields().keys()
-    found = {other: len(columns & _header(file, _delimiter(other))) for other in SEPARATORS}
+    found = dict.fromkeys(SEPARATORS, 0)
+    for other in SEPARATORS:
+        with contextlib.suppress(csv.Error):  # of a header that is one cell, and far too long for one
+            found[other] = len(columns & _header(file, _delimiter(other)))
     best = max(SEPARATORS, key=lambda other: found[other])
     if found[best] <= len(columns & names):
         return ""

@@ -1,5 +1,6 @@
 """Which columns of a score table are read, what each is for, and the setting that names it."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -69,7 +70,8 @@ def need(known: Sequence[str], wanted: Wanted, hint: str = "") -> None:
     """Raise `InputError` for a wanted column that is not there, or twice; the hint says what else may be wrong."""
     for column, field in wanted.fields().items():
         if column not in known:
-            some = [*known[:NAMED], *(["..."] if len(known) > NAMED else [])]
+            all_of_them = len(known) <= NAMED or difflib.get_close_matches(column, known, n=1)
+            some = list(known) if all_of_them else [*known[:NAMED], "..."]
             raise InputError(f"{field}: {unknown_name('column', column, some)}{hint}")
         if (count := known.count(column)) > 1:
             raise InputError(f"{field}: the table has {count} columns named '{column}'")
