@@ -132,12 +132,14 @@ def _collect(batches: Iterable[Batch], wanted: Wanted, progress: Progress | None
     if not rows:
         raise InputError(f"{name}the table has no rows")
     joined = {column: _unify(coded.pop(column)) for column in list(coded)}
-    return Columns(
+    found = Columns(
         joined[wanted.prompt],
         np.concatenate(responses) if wanted.response else None,
         {column: joined[column] for column in wanted.slices},
         {column: np.concatenate(numbers.pop(column)) for column in list(numbers)},
     )
+    pa.default_memory_pool().release_unused()  # what held the text and the pieces of columns
+    return found
 
 
 def _unify(chunks: list[Any]) -> Coded:
