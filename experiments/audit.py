@@ -24,7 +24,7 @@ from sim.auditing.page import page_tables
 from sim.auditing.result import AuditResult, headlines, safe_csv
 from sim.auditing.run import run_audit
 from sim.auditing.trainer_log import lay_beside, read_trainer_log
-from sim.config import InputError, knob
+from sim.config import DECIMALS, SEPARATORS, InputError, knob
 from sim.plots.report import all_or_nothing, writable, write_report
 from sim.plots.style import save
 
@@ -110,18 +110,20 @@ def write(result: AuditResult, out: Path) -> None:
         )
 
 
-def quoted_conditions(arguments: list[str]) -> list[str]:
-    """Return the arguments with the conditions of fail_on quoted: Hydra's grammar has no < and >."""
+def quoted(arguments: list[str]) -> list[str]:
+    """Return the arguments with quotes around what Hydra's grammar does not take bare: < and >, ; and commas."""
     found = []
     for text in arguments:
-        value = text.removeprefix("fail_on=")
-        if value != text and not value.startswith(("'", '"')) and any(sign in value for sign in "<>"):
+        name, _, value = text.partition("=")
+        if name == "fail_on" and not value.startswith(("'", '"')) and any(sign in value for sign in "<>"):
             bare = value.removeprefix("[").removesuffix("]").replace("'", "").replace('"', "")
             text = f"fail_on='{bare}'"
+        elif (name == "separator" and value in SEPARATORS) or (name == "decimal" and value in DECIMALS):
+            text = f"{name}='{value}'"
         found.append(text)
     return found
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted_conditions(sys.argv[1:])
+    sys.argv[1:] = quoted(sys.argv[1:])
     main()

@@ -17,9 +17,8 @@ from experiments.app import command_line
 from experiments.options import need, options_command
 from experiments.train import write_run
 from sim.config import InputError, Settings, knob
-from sim.pipeline import simulate
+from sim.pipeline import simulate_problem
 from sim.plots.report import write_whole
-from sim.problem import prepare
 from sim.sweep.plan import flatten
 from sim.sweep.rerun import agrees, stored_run
 from sim.sweep.results import Store, open_sweep
@@ -44,14 +43,13 @@ def main(options: Materialize) -> None:
         raise InputError(f"job = {options.job}: must be a whole number")
     use_one_thread()
     stored = stored_run(options.sweep, options.job)
-    data = simulate(stored.settings)
+    data, problem = simulate_problem(stored.settings)
     final = float(data[stored.headline].isel(run=0, step=-1))
     agrees(final, stored, Store(options.sweep).manifest())
     out = Path(options.out or Path(options.sweep) / str(options.job))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        reports = prepare(stored.settings, stored.settings.seed).reports
-        write_run(data, out, command_line("experiments.materialize"), reports)
+        write_run(data, out, command_line("experiments.materialize"), problem.reports)
         for name, text in hydra_files(stored.settings, swept_keys(options.sweep)).items():
             write_whole(out / ".hydra" / name, text)
     except OSError as error:

@@ -15,8 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from experiments.app import command, command_line
 from sim.config import Settings, knob
-from sim.pipeline import simulate
-from sim.problem import prepare
+from sim.pipeline import simulate_problem
 from sim.rewards.learned import Reports
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ class Train(Settings):
 @command("config", Train)
 def main(settings: Train) -> float:
     """Train one policy, write its tables and figures, return the final headline metric (for sweepers)."""
-    data = simulate(settings)
-    reports = prepare(settings, settings.seed).reports
+    data, problem = simulate_problem(settings)
+    reports = problem.reports
     out = Path(HydraConfig.get().runtime.output_dir)
     write_run(data, out, command_line("experiments.train"), reports, settings.figures)
     name = data.attrs["headline"]

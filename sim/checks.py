@@ -7,7 +7,7 @@ world is prepared (`sim/problem.py`).
 import functools
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -40,6 +40,30 @@ WHOLE = 2**53  # of a whole number; beyond it, floating point leaves gaps
 LARGEST = 1e30  # of any other: products of several, and their squares, stay finite
 
 
+def plain(value: Any) -> Any:
+    """Return a value with Python's numbers and text in place of NumPy's, inside dataclasses and dictionaries too.
+
+    What takes a user's numbers calls this once, so that they are checked, hashed and written as Python's are. An array
+    without axes counts as its one value; a masked one has none, and is left for the checks to refuse.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        entries = {item.name: getattr(value, item.name) for item in fields(value)}
+        changed = {name: new for name, entry in entries.items() if (new := plain(entry)) is not entry}
+        return replace(value, **changed) if changed else value
+    if isinstance(value, dict):
+        pairs = [(plain(key), plain(entry)) for key, entry in value.items()]
+        same = all(
+            new is old for pair in zip(pairs, value.items(), strict=True) for new, old in zip(*pair, strict=True)
+        )
+        return value if same else dict(pairs)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
+        value = value[()]
+    for kind, numpy_kind in ((bool, np.bool_), (int, np.integer), (float, np.floating), (str, np.str_)):
+        if isinstance(value, numpy_kind) and not isinstance(value, np.timedelta64):
+            return kind(value)
+    return value
+
+
 def problems(settings: Settings) -> list[str]:
     """Return one line for each setting that is out of range, in the order of the fields; empty if all are fine."""
     found = kind_problems(settings)
@@ -55,7 +79,8 @@ def problems(settings: Settings) -> list[str]:
 
 
 def check(settings: Settings) -> Settings:
-    """Return the settings, or raise `InputError` with every problem, a line each."""
+    """Return the settings in Python's own numbers, or raise `InputError` with every problem, a line each."""
+    settings = plain(settings)
     found = problems(settings)
     if found:
         raise InputError(*found)

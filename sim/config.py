@@ -17,6 +17,8 @@ _SAMPLED_ONLY = ("training.estimator", SAMPLED)
 _CHAT_ONLY = ("world.kind", ("chat",))
 
 
+SEPARATORS = (",", ";", "tab", "|")  # of the cells of a CSV file
+DECIMALS = (".", ",")
 SHOWN = 80  # letters of a value in a message
 
 
@@ -224,11 +226,13 @@ class Scores:
     kind: str = knob("scores", "word", choices=("scores",))
     path: str = knob("", "file: .csv, .parquet, .jsonl")
     prompt: str = knob("prompt_id", "column that names the prompt")
-    response: str = knob("response_id", "column that names the response")
+    response: str = knob("response_id", "column that names the response; empty: repeats are not looked for")
     signals: dict[str, str] = knob({}, "reward signal: column ('-column' for its negative)")
     attributes: dict[str, str] = knob({}, "attribute: column")
     reference_prob: str = knob("", "column with the reference probability; empty: uniform")
     prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
+    separator: str = knob(",", "word, or a character between the cells of a CSV file", choices=SEPARATORS)
+    decimal: str = knob(".", "decimal sign of numbers written as text", choices=DECIMALS)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sim.analysis.ledger import check_strength
 from sim.batch import engine_of, recorded_steps
-from sim.checks import kind_problems, table_problems
+from sim.checks import WHOLE, kind_problems, plain, table_problems
 from sim.config import SAMPLED, InputError, Settings, shown, unknown_name
 from sim.derived import batched_values
 from sim.problem import Problem
@@ -44,11 +44,22 @@ def simulate(
         InputError: naming every setting that is out of range, a key that cannot vary, a bad score table, or the first
             run that diverged.
     """
+    return simulate_problem(settings, columns, progress, workers)[0]
+
+
+def simulate_problem(
+    settings: Settings,
+    columns: Mapping[str, npt.ArrayLike] | None = None,
+    progress: Callable[[int], object] | None = None,
+    workers: int | None = None,
+) -> tuple["xr.Dataset", Problem]:
+    """Return the data set of R runs and the problem of the first; arguments and errors are those of `simulate`."""
+    settings, workers = plain(settings), plain(workers)
     if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
         raise InputError(f"workers = {shown(workers)}: must be a whole number >= 1")
     table = batch_table(settings, {} if columns is None else columns)
     found, problem = run_table(settings, table, workers=workers, progress=progress)
-    return to_dataset(settings, problem, table, found)
+    return to_dataset(settings, problem, table, found), problem
 
 
 def describe(settings: Settings, problem: Problem) -> dict[str, dict[str, str]]:
@@ -126,10 +137,15 @@ def batch_table(settings: Settings, columns: Mapping[str, npt.ArrayLike]) -> dic
 
 
 def _column(key: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return a column as 64-bit numbers, which every number that a setting may take is equal to."""
     try:
         column = np.atleast_1d(np.asarray(values))
     except (ValueError, TypeError):  # lists of different lengths, for one
         column = np.empty(0)
     if column.ndim != 1 or not len(column) or column.dtype.kind not in "iuf":
         raise InputError(f"columns: {shown(key)} must be a list of numbers, one per run")
-    return column
+    if np.ma.is_masked(values):
+        raise InputError(f"columns: {shown(key)} has masked values; every run needs its own")
+    if column.dtype.kind == "f":
+        return column.astype(np.float64)
+    return column if column.dtype == np.uint64 and column.max() > WHOLE else column.astype(np.int64)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -47,9 +48,8 @@ def prepare(settings: Settings, seed: int) -> Problem:
         InputError: naming every setting that is out of range or unknown, a bad score table, or a headline without a
             value.
     """
-    check(settings)
-    check(with_value(settings, "seed", seed))
-    return make_problem(settings, seed)
+    settings = check(settings)
+    return make_problem(settings, check(with_value(settings, "seed", seed)).seed)
 
 
 def make_problem(settings: Settings, seed: int) -> Problem:
@@ -62,13 +62,21 @@ def make_problem(settings: Settings, seed: int) -> Problem:
         return chat_problem(
             settings, fine_tune(splits, settings.policy.finetune_sharpness, settings.policy.finetune_ridge), seed
         )
-    world, scored = _score_table(json.dumps(dataclasses.asdict(settings.world)), _stamp(settings.world.path))
+    world, scored = _score_table(settings.world)
     if seed:
         from sim.world.scores import resample_prompts
 
         world = resample_prompts(world, seed)
     metrics = attribute_metrics(world)
     return Problem({"train": world}, {"train": dict(scored)}, metrics, _headline(settings.metric, metrics))
+
+
+def train_shape(settings: Settings) -> tuple[int, int]:
+    """Return how many prompts a policy is trained on, and how many responses each has, without making the world."""
+    if isinstance(settings.world, Chat):
+        return settings.world.prompts, settings.world.responses
+    prompts, responses = _score_table(settings.world)[0].log_ref.shape
+    return prompts, responses
 
 
 def chat_problem(settings: Settings, splits: dict[str, World], seed: int) -> Problem:
@@ -88,21 +96,29 @@ def _headline(name: str, metrics: Mapping[str, Metric]) -> str:
     return headline
 
 
-@functools.lru_cache(maxsize=2)
-def _score_table(settings: str, _stamp: float) -> tuple[World, dict[str, Array]]:
+def _score_table(scores: Scores) -> tuple[World, dict[str, Array]]:
     """Return the world and signals of a score table; a sweep reads the file once, and again if it changes."""
-    from sim.world.scores import make_scores, read_table  # loads pandas
+    with _READING:  # the cache alone would let two threads that miss it read the file at once
+        return _read_scores(json.dumps(dataclasses.asdict(scores)), _stamp(scores.path))
 
-    scores = Scores(**json.loads(settings))
-    table = read_table(scores.path)
+
+_READING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)
+def _read_scores(settings: str, _stamp: tuple[int, int]) -> tuple[World, dict[str, Array]]:
+    from sim.world.scores import make_scores  # loads pandas
+
+    return make_scores(Scores(**json.loads(settings)))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Return when a file was written, in ns, and its size in bytes; zeros where it cannot be looked at."""
     try:
-        return make_scores(scores, table)
-    except InputError as error:
-        raise InputError(f"world.path = {scores.path}: {error}") from None
-
-
-def _stamp(path: str) -> float:
-    return Path(path).stat().st_mtime if Path(path).is_file() else 0.0
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def name_problems(settings: Settings) -> list[str]:

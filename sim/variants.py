@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sim.checks import check, problems
+from sim.checks import check, plain, problems
 from sim.config import InputError, Settings, unknown_name, walk, with_value
 from sim.derived import batched_values
 from sim.pipeline import simulate
@@ -131,6 +131,7 @@ def simulate_variants(
     Raises:
         InputError: for a setting that is out of range, or a run that diverged.
     """
+    settings, variants = plain(settings), [plain(dict(variant)) for variant in variants]
     named = {key for variant in variants for key in variant if key.startswith("mixture.weights.")}
     base = apply(settings, dict.fromkeys(sorted(named - batched_values(settings).keys()), 0.0))
     groups: dict[str, tuple[Settings, list[int]]] = {}

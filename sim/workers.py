@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.batch import engine_of, recorded_steps, run_batch
-from sim.config import SAMPLED, Chat, InputError, Settings
+from sim.config import SAMPLED, InputError, Settings
 from sim.derived import fixed_objective, outside_fused
-from sim.problem import Problem, make_problem
+from sim.problem import Problem, make_problem, train_shape
 from sim.recipe import Table
 from sim.training.engines import EngineError
 from sim.training.threads import torch_on_one_thread
@@ -153,7 +153,7 @@ def start_table(
         run_chunk(rows, problem)
         return finish() if next(left) == 0 else None  # taking the next number is atomic
 
-    chunks = _chunks(table, chunk_width(settings, int(seeds[0]), len(seeds), pool.count))
+    chunks = _chunks(table, chunk_width(settings, len(seeds), pool.count))
     left = iter(range(len(chunks) - 1, -1, -1))
     tasks = []
     for place, (seed, rows) in enumerate(chunks):
@@ -177,16 +177,12 @@ def _chunks(table: Table, width: int) -> list[tuple[int, npt.NDArray[np.intp]]]:
     return chunks
 
 
-def chunk_width(settings: Settings, seed: int, runs: int, workers: int) -> int:
+def chunk_width(settings: Settings, runs: int, workers: int) -> int:
     """Return how many runs to train at once: a buffer of P x K x width stays in cache, and no worker is left idle."""
     if settings.training.chunk:
         return settings.training.chunk
-    world, training = settings.world, settings.training
-    prompts, responses = (
-        (world.prompts, world.responses)
-        if isinstance(world, Chat)
-        else make_problem(settings, seed).splits["train"].log_ref.shape
-    )
+    training = settings.training
+    prompts, responses = train_shape(settings)
     if training.estimator in SAMPLED and training.prompts_per_step:
         prompts = min(prompts, training.prompts_per_step)
     # An MLP goes unit by unit; only a wide one needs narrower chunks.

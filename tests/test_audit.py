@@ -23,7 +23,7 @@ from sim.training import theory
 from sim.validation import published
 from sim.world.arrays import normalize_log
 from sim.world.scores import make_scores
-from sim.world.table import read_columns
+from sim.world.tables.reading import read_columns
 
 ROOT = Path(__file__).parent.parent
 JUDGES = ROOT.parent / "shared" / "data" / "judge_scores.csv"

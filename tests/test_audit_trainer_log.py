@@ -137,8 +137,9 @@ def test_bad_logs_are_one_line(tmp_path, content, names, message):
 
 
 def test_a_log_that_is_not_there():
-    with pytest.raises(InputError, match="trainer_log = nowhere: cannot be read"):
-        read_trainer_log("nowhere")
+    for path in ("nowhere", "a" * 300):
+        with pytest.raises(InputError, match=f"trainer_log = {path}: cannot be read"):
+            read_trainer_log(path)
     with pytest.raises(InputError, match="log_kl = word"):
         read_trainer_log("nowhere", "word")
 

@@ -27,6 +27,8 @@ from sim.checks import check
 from sim.config import walk, with_value
 from sim.launch.settings import Review, Rollout
 from sim.pipeline import batch_table
+from sim.rewards.signals import SIGNALS
+from sim.world.users import TOPIC_NAMES
 
 TABLE = sim.Settings(
     world=sim.Scores(path="scores.csv", signals={"good": "good"}, attributes={"long": "length"}),
@@ -103,7 +105,8 @@ def test_a_name_that_no_world_knows_is_named():
         lines = refusal(sim.simulate, with_value(sim.Settings(), key, base[key] | {name: NAMES[key]}))
         assert any(line.startswith(f"{key}.") for line in lines), lines
 
-    words = SHARED_TEXT.filter(lambda text: text not in ("satisfaction", "candor"))
+    known = {*SIGNALS, *TOPIC_NAMES}  # Hypothesis tries words of the source, too
+    words = SHARED_TEXT.filter(lambda text: text not in known)
     assert tried(refused, st.tuples(st.sampled_from(sorted(NAMES)), words), 200) > 150
 
 

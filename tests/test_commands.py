@@ -35,6 +35,21 @@ def test_a_score_table_that_cannot_be_written_is_one_line(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_a_run_prepares_its_world_once(tmp_path):
+    """The reports of its reward models are those of the world that it was trained in."""
+    code = (
+        "import sys, sim.problem\nreal, count = sim.problem.learn_signals, []\n"
+        "sim.problem.learn_signals = lambda *given: [count.append(1), real(*given)][1]\n"
+        "from experiments.train import main\nmain()\nprint(len(count), 'prepared')\n"
+    )
+    command = [sys.executable, "-c", code, *SMALL, "figures=false", f"hydra.run.dir={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == "1 prepared"
+    assert "reward model thumbs_up" in done.stdout
+    assert (tmp_path / "reward_models.csv").is_file()
+
+
 @pytest.mark.parametrize(("config", "schema"), [("config", Train), ("drift", Drift), ("make_scores", MakeScores)])
 def test_default_configs_are_the_defaults_of_the_dataclasses(config, schema):
     with initialize_config_dir(CONFIGS, version_base="1.3"):
@@ -182,7 +197,7 @@ def corrupt(source, target, how):
     ("how", "message"),
     [
         ("empty", "the file is empty"),
-        ("duplicated", "row 481: prompt and response ('p000', 'r3') occur twice"),
+        ("duplicated", "row 481: prompt 'p000' has the same response as in row 4"),
         ("non-numeric", "column 'helpfulness', row 5: 'high' is not a number"),
         ("all NaN", "column 'helpfulness' has no number in it"),
         ("one NaN", "signal 'helpfulness' has a weight but is not finite (prompt 0, response 4)"),

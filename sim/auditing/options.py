@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sim.checks import out_of_range, wrong_kind
-from sim.config import InputError, knob, shown
+from sim.checks import out_of_range, plain, wrong_kind
+from sim.config import DECIMALS, SEPARATORS, InputError, knob, shown
 
 MISSING = ("refuse", "drop_response", "drop_prompt")
 DEFAULT_KL = 0.5
@@ -29,6 +29,8 @@ class Audit:
     response: str = knob("response_id", "column that names the response; empty: repeats are not looked for")
     reference_prob: str = knob("", "column with the reference probability; empty: uniform")
     prompt_weight: str = knob("", "column with the prompt's weight; empty: uniform")
+    separator: str = knob(",", "word, or a character between the cells of a CSV file", choices=SEPARATORS)
+    decimal: str = knob(".", "decimal sign of numbers written as text", choices=DECIMALS)
     slices: Any = knob(None, "column, or list of columns, that group prompts")
     features: Any = knob(
         None, "columns of what the policy can act on, alike in all prompts; none: each answer by itself"
@@ -73,7 +75,8 @@ def _names(value: Any) -> list[str]:
 
 
 def check_audit(options: Audit) -> Audit:
-    """Return the options, or raise `InputError` with every problem, a line each."""
+    """Return the options in Python's own numbers, or raise `InputError` with every problem, a line each."""
+    options = plain(options)
     found = [line for item in dataclasses.fields(Audit) for line in _problems(item, getattr(options, item.name))]
     if not found:
         found = _cross_checks(options)

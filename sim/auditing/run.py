@@ -7,7 +7,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from sim.auditing.solve import coefficient_for_kl, minimal_penalty, most_kl, pen
 from sim.config import InputError
 from sim.training.theory import tilt
 from sim.world.arrays import Array
-from sim.world.table import read_columns
+from sim.world.tables.reading import naming, read_columns
 
 PRESSURES = 2.0 ** np.arange(-3, 4)  # multiples of the planned pressure 1 / kl_coef that are looked at
 BEST_OF = (2, 4, 8, 16, 32, 64)  # as far as the candidates reach
@@ -80,14 +79,11 @@ def run_audit(
     frame: Any, options: Audit, conditions: Sequence[Condition] = (), progress: Progress | None = None
 ) -> AuditResult:
     """Return the audit of a table; see `audit`."""
-    check_audit(options)
+    options = check_audit(options)
     judge(conditions, dict.fromkeys(METRICS))  # an unknown metric is told before the work
-    columns = read_columns(frame, wanted_columns(options), tell(progress, "rows read", 0))
-    try:
+    columns = read_columns(frame, wanted_columns(options), "scores", tell(progress, "rows read", 0))
+    with naming(frame, "scores"):
         sample = make_sample(columns, options)
-    except InputError as error:
-        where = f"scores = {frame}: " if isinstance(frame, str | Path) else ""
-        raise InputError(f"{where}{error}") from None
     numbers, notes = measure_all(sample, options, progress)
     report = assemble(numbers, notes)
     return AuditResult(report, judge(conditions, report["metrics"]), main_draws(numbers))

@@ -5,7 +5,7 @@ to groups of like size, so that ragged tables cost at most about twice their row
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +13,13 @@ import numpy.typing as npt
 from sim.auditing.options import Audit
 from sim.config import InputError
 from sim.world.arrays import ABSENT, Array
-from sim.world.formats import Wanted
-from sim.world.table import Columns
+from sim.world.tables.prompts import Ints, Prompts, group_prompts, missing_rows
+from sim.world.tables.reading import Coded, Columns
+from sim.world.tables.wanted import Wanted
 
 CHUNK = 2048  # prompts; also the unit of the bootstrap's random streams
 CELLS = 1 << 17  # responses that are worked on at once; more would leave the cache
 LEVELS = 200  # most values that a slice column may have
-Ints = npt.NDArray[np.int64]
-
-
-class Slice(NamedTuple):
-    """A column that groups prompts: the code of each prompt [P], and the value of each code."""
-
-    codes: npt.NDArray[np.int32]
-    values: npt.NDArray[np.str_]
 
 
 class Sample(NamedTuple):
@@ -37,7 +30,7 @@ class Sample(NamedTuple):
     log_ref: [N] log-probability of each response under the reference, given its prompt.
     prompt_prob: [P], sums to 1.
     ids: [P] names of the prompts.
-    slices: column -> Slice.
+    slices: column -> the group of each prompt: codes [P], and the value of each code.
     counts: what was read and what was left out, for the report.
     """
 
@@ -45,8 +38,8 @@ class Sample(NamedTuple):
     start: Ints
     log_ref: Array
     prompt_prob: Array
-    ids: npt.NDArray[np.str_]
-    slices: dict[str, Slice]
+    ids: npt.NDArray[np.object_]
+    slices: dict[str, Coded]
     counts: dict[str, int]
 
 
@@ -66,58 +59,45 @@ def wanted_columns(options: Audit) -> Wanted:
         numbers.setdefault(column.removeprefix("-"), "attribute")
     for column in options.feature_columns:
         numbers.setdefault(column, "features")
-    numbers |= {getattr(options, name): name for name in ("reference_prob", "prompt_weight") if getattr(options, name)}
-    text = {options.prompt: "prompt"} | dict.fromkeys(options.slice_columns, "slices")
-    return Wanted(text, {options.response: "response"} if options.response else {}, numbers)
+    return Wanted(
+        options.prompt,
+        options.response,
+        numbers,
+        options.slice_columns,
+        options.reference_prob,
+        options.prompt_weight,
+        separator=options.separator,
+        decimal=options.decimal,
+    )
 
 
 def make_sample(columns: Columns, options: Audit) -> Sample:
     """Return the sample in a table's columns.
 
     Raises:
-        InputError: for a repeated response, a missing score where that is refused, a probability or weight that is not
-            one, prompts with one response only; naming the row.
+        InputError: for a missing score where that is refused, a slice that differs within a prompt, and as
+            `sim.world.tables.prompts.group_prompts`; naming the row.
     """
-    prompt = columns.text[options.prompt]
-    if options.response:
-        _complain_of_repeats(prompt.codes, columns.hashed[options.response], prompt.values)
     keep, counts = _complete_rows(columns, options)
-    whole = keep.all()
-    held, first, codes = _prompts(prompt.codes, keep)
-    size = np.bincount(codes)
-    if size.max() < 2:
-        raise InputError(f"column '{options.prompt}': every prompt has one response; a choice needs at least two")
+    prompts = group_prompts(columns, wanted_columns(options), keep)
+    codes, size = prompts.codes, prompts.size
     order = None if (np.diff(codes) >= 0).all() else np.argsort(codes, kind="stable")
-
-    def arrange(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        values = values if whole else values[keep]
-        return values if order is None else values[order]
-
-    rows = np.flatnonzero(keep) if not whole else np.arange(len(codes))
-    weight = _prompt_prob(columns, options, rows, codes, first)
-    slices = {name: _slice(columns, name, rows, codes, first) for name in options.slice_columns}
-    start = np.concatenate([[0], np.cumsum(size)])
-    log_ref = _log_reference(columns, options, rows, codes, size)
+    whole = len(codes) == len(keep)
+    slices = {name: _slice(columns, name, prompts) for name in options.slice_columns}
     names = [*options.signal_columns, *options.attributes, *options.feature_columns]
     values = np.empty((len(names), len(codes)))
     for row, name in enumerate(names):
-        values[row] = arrange(columns.numbers[name.removeprefix("-")])
+        column = columns.numbers[name.removeprefix("-")]
+        column = column if whole else column[prompts.rows]
+        values[row] = column if order is None else column[order]
         if name.startswith("-"):
             np.negative(values[row], out=values[row])
-    counts |= {"prompts": len(held), "responses": len(codes), "single_response_prompts": int((size == 1).sum())}
-    sorted_ref = log_ref if order is None else log_ref[order]
-    for array in (values, start, sorted_ref, weight):
+    counts |= {"prompts": len(size), "responses": len(codes), "single_response_prompts": int((size == 1).sum())}
+    start = np.concatenate([[0], np.cumsum(size)])
+    log_ref = prompts.log_ref if order is None else prompts.log_ref[order]
+    for array in (values, start, log_ref, prompts.prob):
         array.flags.writeable = False
-    return Sample(values, start, sorted_ref, weight, prompt.values[held], slices, counts)
-
-
-def _prompts(codes: npt.NDArray[np.int32], keep: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Any]:
-    """Return the codes that are left, the first row of each, and the rows' prompts numbered 0, 1, 2, ..."""
-    if not keep.all():
-        return np.unique(codes[keep], return_index=True, return_inverse=True)
-    # Codes count up from 0 in order of first appearance, so a new prompt is where their maximum rises.
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
-    return np.arange(len(first)), first, codes
+    return Sample(values, start, log_ref, prompts.prob, prompts.ids, slices, counts)
 
 
 def blocks(sample: Sample, chunk: int) -> Iterator[Block]:
@@ -150,41 +130,16 @@ def chunk_count(sample: Sample) -> int:
     return -(-len(sample.prompt_prob) // CHUNK)
 
 
-def _complain_of_repeats(
-    codes: npt.NDArray[np.int32], hashes: npt.NDArray[np.uint64], names: npt.NDArray[np.str_]
-) -> None:
-    """Raise `InputError` where a prompt has a response twice. Equal keys are verified before anyone is accused."""
-    key = hashes ^ (codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    ordered = np.sort(key)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        return
-    seen: dict[tuple[int, int], int] = {}
-    for row in np.flatnonzero(np.isin(key, twice)):
-        pair = (int(codes[row]), int(hashes[row]))
-        if pair in seen:
-            raise InputError(
-                f"row {row + 1}: prompt '{names[pair[0]]}' has the same response as in row {seen[pair] + 1}; "
-                "if that is meant, name a column that tells them apart, or none (response='')"
-            )
-        seen[pair] = int(row)
-
-
 def _complete_rows(columns: Columns, options: Audit) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
     """Return which rows stay, [N], and how many were left out; refuse where the user did not choose."""
     first = next(iter(columns.numbers.values()))
     missing = np.zeros(len(first), dtype=bool)
     for name, values in columns.numbers.items():
-        gone = np.isnan(values)
-        if gone.all():
-            raise InputError(f"column '{name}' has no number in it")
+        gone, what = missing_rows(values, name)
         if gone.any() and options.missing == "refuse":
-            raise InputError(
-                f"column '{name}', row {int(np.argmax(gone)) + 1}: missing ({int(gone.sum())} of {len(gone)} rows); "
-                "missing=drop_response or missing=drop_prompt leaves them out and says how many"
-            )
+            raise InputError(f"{what}; missing=drop_response or missing=drop_prompt leaves them out and says how many")
         missing |= gone
-    codes = columns.text[options.prompt].codes
+    codes = columns.prompt.codes
     drop = missing
     if options.missing == "drop_prompt" and missing.any():
         drop = np.bincount(codes, weights=missing)[codes] > 0
@@ -195,35 +150,13 @@ def _complete_rows(columns: Columns, options: Audit) -> tuple[npt.NDArray[np.boo
     return ~drop, counts | {"dropped_responses": int(drop.sum()), "dropped_prompts": int(dropped)}
 
 
-def _log_reference(columns: Columns, options: Audit, rows: Ints, codes: Ints, size: Ints) -> Array:
-    if not options.reference_prob:
-        return np.asarray(-np.log(size))[codes]
-    prob = columns.numbers[options.reference_prob][rows]
-    if (prob <= 0).any():
-        bad = int(np.argmax(prob <= 0))
-        raise InputError(f"reference_prob: row {rows[bad] + 1}: {prob[bad]} must be > 0")
-    return np.log(prob) - np.log(np.bincount(codes, weights=prob))[codes]
-
-
-def _prompt_prob(columns: Columns, options: Audit, rows: Ints, codes: Ints, first: Ints) -> Array:
-    if not options.prompt_weight:
-        return np.full(len(first), 1 / len(first))
-    weight = columns.numbers[options.prompt_weight][rows]
-    own = weight[first]
-    if (weight < 0).any() or not 0 < own.sum() < np.inf:
-        raise InputError(f"prompt_weight: column '{options.prompt_weight}' must be >= 0 with a positive, finite sum")
-    if (weight != own[codes]).any():
-        row = int(rows[np.argmax(weight != own[codes])])
-        raise InputError(f"prompt_weight: row {row + 1}: differs from the weight of the same prompt above")
-    return np.asarray(own / own.sum())
-
-
-def _slice(columns: Columns, name: str, rows: Ints, codes: Ints, first: Ints) -> Slice:
-    column = columns.text[name]
-    own = column.codes[rows]
-    if (own != own[first][codes]).any():
-        row = int(rows[np.argmax(own != own[first][codes])])
+def _slice(columns: Columns, name: str, prompts: Prompts) -> Coded:
+    column = columns.slices[name]
+    own = column.codes[prompts.rows]
+    differs = own != own[prompts.first][prompts.codes]
+    if differs.any():
+        row = int(prompts.rows[np.argmax(differs)])
         raise InputError(f"slices: column '{name}', row {row + 1}: differs within the prompt; slices group prompts")
     if len(column.values) > LEVELS:
         raise InputError(f"slices: column '{name}' has {len(column.values)} values; group them, at most {LEVELS}")
-    return Slice(own[first], column.values)
+    return Coded(own[prompts.first], column.values)

@@ -15,8 +15,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sim import rng
-from sim.auditing.sample import CHUNK, Block, Ints, Sample, Slice, blocks, chunk_count
+from sim.auditing.sample import CHUNK, Block, Sample, blocks, chunk_count
 from sim.world.arrays import Array
+from sim.world.tables.prompts import Ints
+from sim.world.tables.reading import Coded
 
 Measure = Callable[[Block], Array]
 Progress = Callable[[str, int, int], object]
@@ -90,7 +92,7 @@ def scan(
     return Scan(point[:-1] / point[-1], draws[:, :-1] / draws[:, -1:], kept)
 
 
-def group_means(sample: Sample, values: Array, groups: Slice, resamples: int, seed: int) -> tuple[Array, Array, Array]:
+def group_means(sample: Sample, values: Array, groups: Coded, resamples: int, seed: int) -> tuple[Array, Array, Array]:
     """Return the share of prompt weight [G], the means [G, M] and their draws [G, B, M] within groups of prompts.
 
     The draws are those of `scan`; a draw that has no prompt of a group holds NaN there.

@@ -37,8 +37,8 @@ def read_trainer_log(path: str | Path, kl_per: str = "token") -> pd.DataFrame:
     if kl_per not in KL_PER:
         raise InputError(f"log_kl = {kl_per}: must be one of {', '.join(KL_PER)}")
     file = Path(path)
-    file = file / "trainer_state.json" if file.is_dir() else file
     try:
+        file = file / "trainer_state.json" if file.is_dir() else file
         state = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"trainer_log = {path}: cannot be read ({error.strerror or error})") from None
